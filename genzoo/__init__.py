@@ -1,0 +1,25 @@
+"""genzoo: a pluggable zoo of generative image models."""
+
+from genzoo.registry import DATASETS, DECODERS, ENCODERS, FEATURES, HEADS, LATENTS, OBJECTIVES, SAMPLERS
+
+__version__ = "0.1.0"
+__all__ = [
+    "DATASETS", "DECODERS", "ENCODERS", "FEATURES", "HEADS", "LATENTS", "OBJECTIVES", "SAMPLERS", "Composition", "Config", "load",
+]  # fmt: skip
+
+
+def __getattr__(name: str):
+    # Importing genzoo stays instant: pydantic and torch are loaded by whoever asks for what needs them.
+    if name == "Config":
+        from genzoo.config import Config
+
+        return Config
+    if name == "Composition":
+        from genzoo.parts import Composition
+
+        return Composition
+    if name == "load":
+        from genzoo.run import load
+
+        return load
+    raise AttributeError(f"module 'genzoo' has no attribute '{name}'")

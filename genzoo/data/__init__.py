@@ -1,0 +1,1 @@
+"""Datasets: where images come from, and the store they are prepared into. Contract: `genzoo.parts.Dataset`."""

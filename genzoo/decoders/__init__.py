@@ -1,0 +1,1 @@
+"""Decoders: features to unbounded images (logits). Contract: `genzoo.parts.Decoder`."""

@@ -1,0 +1,1 @@
+"""Encoders: image (b c h w) to features. Contract: `genzoo.parts.Encoder`."""

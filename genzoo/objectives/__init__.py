@@ -1,0 +1,1 @@
+"""Objectives: the loss, and nothing else knows it. Contract: `genzoo.parts.Objective`."""

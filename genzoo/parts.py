@@ -1,0 +1,137 @@
+"""What each kind of part must offer. Read this before writing one; nothing has to be inherited.
+
+Every part is a class with a nested pydantic `Config(genzoo.Config)`, built as `Part(config, **wiring)`. The wiring
+(shapes that follow from the neighbours) is handed over by keyword, so a recipe never repeats a size. A part that cannot
+handle the sizes it is given raises ValueError with the reason: the recipe is then refused before any data is read.
+
+Shapes are tuples without the batch dimension; `b c h w` images are float32 in [0, 1] unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Generator, Tensor
+
+    from genzoo.config import Config
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Composition:
+    """What a head makes. Panels, scores and exports walk `maps` and `branches` by name and know no head."""
+
+    image: Tensor  # b c h w in [0, 1]: the model's output, the only thing a loss is put on
+    branches: dict[str, Tensor] = field(default_factory=dict)  # images of their own, b c h w in [0, 1] (y1, y2)
+    maps: dict[str, Tensor] = field(default_factory=dict)  # how they were mixed, b 1|c h w in [0, 1] (sigma)
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """Maps, then branches, by name."""
+        return {**self.maps, **self.branches}
+
+
+class Posterior(Protocol):
+    """q(z|x) of a batch; `latent` is the latent's own shape."""
+
+    mean: Tensor  # b *latent
+    variance: Tensor  # b *latent
+
+    def sample(self, generator: Generator | None = None) -> Tensor:
+        """Reparameterised draw, b *latent."""
+
+    def kl(self) -> Tensor:
+        """KL(q(z|x) || p(z)) in nats of every latent element, b *latent: sum it for nats per image."""
+
+
+class Encoder(Protocol):
+    """`Encoder(config, in_shape=(c, h, w))`."""
+
+    out_shape: Shape
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """b c h w -> b *out_shape."""
+
+
+class Latent(Protocol):
+    """`Latent(config, in_shape=encoder.out_shape)`."""
+
+    shape: Shape  # of one latent
+    out_shape: Shape  # of the features that `expand` hands to the head
+
+    def __call__(self, features: Tensor) -> Posterior:
+        """b *in_shape -> posterior."""
+
+    def expand(self, z: Tensor) -> Tensor:
+        """b *shape -> b *out_shape."""
+
+
+class Decoder(Protocol):
+    """`Decoder(config, in_shape=latent.out_shape, out_shape=(c, h, w))`; `c` is whatever the head needs."""
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """b *in_shape -> b c h w, unbounded (the head applies the sigmoid)."""
+
+
+class Head(Protocol):
+    """`Head(config, in_shape=latent.out_shape, image_shape=(c, h, w))`; builds and owns its decoders."""
+
+    def __call__(self, features: Tensor) -> Composition:
+        """b *in_shape -> Composition, in float32 whatever the precision of the features."""
+
+
+class Objective(Protocol):
+    """`Objective(config, image_shape=(c, h, w))`, an nn.Module: its parameters are trained, its buffers saved."""
+
+    def __call__(self, model, x: Tensor, step: Tensor) -> dict[str, Tensor]:
+        """Scalars to log, detached but for "loss". x: b c h w; step: 0-d integer tensor, optimizer steps done.
+
+        Keys by convention: "loss", "rec" and "kl" (nats per image), "mse" (per pixel), "gamma", "beta".
+        """
+
+
+class Sampler(Protocol):
+    """`Sampler(config, latent_shape=...)`, an nn.Module whose state_dict is everything `fit` learned."""
+
+    needs_fit: ClassVar[bool]
+
+    def fit(self, mean: Tensor, variance: Tensor, seed: int) -> None:
+        """Learn the aggregate posterior from the posteriors of n images: mean and variance, n *latent_shape."""
+
+    def sample(self, num: int, generator: Generator) -> Tensor:
+        """num *latent_shape on the CPU, float32."""
+
+
+class Dataset(Protocol):
+    """`Dataset(config)`; building it reads nothing."""
+
+    image_shape: Shape  # (c, h, w), known from the config alone
+    splits: tuple[str, ...]  # "train" first
+
+    def locate(self) -> dict:
+        """Find the source, downloading it where that is possible, and identify it (JSON: paths, sizes, parameters).
+
+        The result keys the prepared store. UserError says where it looked, what to place there, and in which layouts.
+        """
+
+    def read(self, split: str) -> Iterator[np.ndarray]:
+        """The split's images in a fixed order, as uint8 arrays n h w c of any n (small: a few MB)."""
+
+
+class Features(Protocol):
+    """`Features(config)`, an nn.Module in eval mode with frozen weights."""
+
+    dim: int
+    protocol: dict  # weights' sha256, input size, resize: what a number made with these features must state
+
+    @classmethod
+    def fetch(cls, config: Config) -> None:
+        """Have the weights at hand before a run starts; UserError says which file to put where."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 b c h w (any size, 1, 3 or 4 channels) -> float32 b dim."""

@@ -1,0 +1,1 @@
+"""Samplers: densities on latents to generate from. Contract: `genzoo.parts.Sampler`."""

@@ -1,0 +1,1 @@
+"""The trainer: data feed, one visible loop, checkpoints. It knows no part by name."""
