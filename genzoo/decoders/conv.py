@@ -1,0 +1,37 @@
+"""DCGAN-style convolutional decoder."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from genzoo.config import Config
+from genzoo.layers import FromFeatures, doublings
+from genzoo.parts import Shape
+
+
+class ConvDecoder(nn.Module):
+    """Transposed 4x4 convolutions with BatchNorm and ReLU, as the generator of DCGAN (arXiv 1511.06434).
+
+    Sizes: a start of 4 to 7 pixels doubled any number of times (28, 32, 48, 64, 128, ...).
+    """
+
+    class Config(Config):
+        base_dim: int = Field(64, ge=1, description="channels before the last layer; doubled at every halving")
+        max_dim: int = Field(512, ge=1, description="upper bound of the channels")
+
+    def __init__(self, config: Config, in_shape: Shape, out_shape: Shape):
+        super().__init__()
+        channels, height, width = out_shape
+        start_height, start_width, num = doublings(height, width)
+        dims = [min(config.base_dim * 2**k, config.max_dim) for k in range(max(num - 1, 0), -1, -1)]
+        layers: list[nn.Module] = [FromFeatures(in_shape, (dims[0], start_height, start_width))]
+        for a, b in zip(dims, dims[1:], strict=False):
+            layers += [nn.BatchNorm2d(a), nn.ReLU(), nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, bias=False)]
+        layers += [nn.BatchNorm2d(dims[-1]), nn.ReLU()]
+        last = nn.ConvTranspose2d(dims[-1], channels, 4, stride=2, padding=1)
+        layers += [last if num else nn.Conv2d(dims[-1], channels, 3, padding=1)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.layers(features)

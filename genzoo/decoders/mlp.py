@@ -1,0 +1,30 @@
+"""Fully connected decoder."""
+
+from __future__ import annotations
+
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from genzoo.config import Config
+from genzoo.layers import FromFeatures
+from genzoo.parts import Shape
+
+
+class MLPDecoder(nn.Module):
+    """Dense layers with SiLU, as in Kingma & Welling (arXiv 1312.6114). Any image size."""
+
+    class Config(Config):
+        hidden_dims: list[PositiveInt] = Field([512, 512], min_length=1, description="width of each dense layer")
+
+    def __init__(self, config: Config, in_shape: Shape, out_shape: Shape):
+        super().__init__()
+        widths = config.hidden_dims
+        self.hidden = nn.Sequential(
+            FromFeatures(in_shape, (widths[0],)),
+            nn.SiLU(),
+            *(layer for a, b in zip(widths, widths[1:], strict=False) for layer in (nn.Linear(a, b), nn.SiLU())),
+        )
+        self.to_image = FromFeatures((widths[-1],), out_shape)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.to_image(self.hidden(features))

@@ -1,0 +1,29 @@
+"""Fully connected encoder."""
+
+from __future__ import annotations
+
+from math import prod
+
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from genzoo.config import Config
+from genzoo.parts import Shape
+
+
+class MLPEncoder(nn.Module):
+    """Dense layers with SiLU on the flattened image, as in Kingma & Welling (arXiv 1312.6114); b c h w -> b dim."""
+
+    class Config(Config):
+        hidden_dims: list[PositiveInt] = Field([512, 512], min_length=1, description="width of each dense layer")
+
+    def __init__(self, config: Config, in_shape: Shape):
+        super().__init__()
+        dims = [prod(in_shape), *config.hidden_dims]
+        self.layers = nn.Sequential(
+            *(layer for a, b in zip(dims, dims[1:], strict=False) for layer in (nn.Linear(a, b), nn.SiLU()))
+        )
+        self.out_shape = (dims[-1],)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.flatten(1))

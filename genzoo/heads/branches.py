@@ -1,0 +1,39 @@
+"""The decoders under a head that mixes several images: one shared trunk, or a decoder for each."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from genzoo.config import Config, build
+from genzoo.parts import Shape
+from genzoo.registry import DECODERS
+
+
+class Branches(nn.Module):
+    """Decoders whose outputs, side by side, are the map logits (`num_maps` channels) and then each branch's logits.
+
+    One config: a shared trunk makes all channels. One config a branch: the first also makes the maps. One more than
+    that: the first makes the maps alone.
+    """
+
+    def __init__(self, configs: list[Config], num_branches: int, num_maps: int, in_shape: Shape, image_shape: Shape):
+        super().__init__()
+        channels, height, width = image_shape
+        self.splits = [num_maps] + [channels] * num_branches
+        if len(configs) == 1:
+            out_channels = [sum(self.splits)]
+        elif len(configs) == num_branches:
+            out_channels = [num_maps + channels] + self.splits[2:]
+        else:
+            out_channels = self.splits
+        self.decoders = nn.ModuleList(
+            build(DECODERS, config, in_shape=in_shape, out_shape=(n, height, width))
+            for config, n in zip(configs, out_channels, strict=True)
+        )
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        """b *in_shape -> map logits (b num_maps h w), then the logits of each branch (b c h w); float32."""
+        outputs = [decoder(features) for decoder in self.decoders]
+        # float32 from here on: in half precision a sigmoid near 0 or 1 has too few steps for 256 grey levels
+        return torch.cat(outputs, dim=1).float().split(self.splits, dim=1)
