@@ -1,0 +1,51 @@
+"""The user's cache: where prepared data, downloads and statistics are kept between runs."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+def cache_dir() -> Path:
+    """`$GENZOO_CACHE` when it is set, else the operating system's cache folder for genzoo. Not created here."""
+    import platformdirs
+
+    return Path(os.environ.get("GENZOO_CACHE") or platformdirs.user_cache_dir("genzoo")).expanduser().absolute()
+
+
+def download(urls: Sequence[str], target: Path, checksum: str, timeout: float = 30) -> None:
+    """Fetch `target` from the first of `urls` that delivers it; `checksum` reads "md5:<hex>" or "sha256:<hex>".
+
+    The file appears under its name only when it is complete and its checksum is right. Raises OSError saying what each
+    address answered.
+    """
+    import urllib.request
+
+    algorithm, _, expected = checksum.partition(":")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    failures = []
+    for url in urls:
+        handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        try:
+            log.info("downloading %s", url)
+            digest = hashlib.new(algorithm, usedforsecurity=False)
+            with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=timeout) as response:
+                while block := response.read(1 << 20):
+                    file.write(block)
+                    digest.update(block)
+            if digest.hexdigest() == expected:
+                os.chmod(part, 0o644)  # mkstemp gives 0600
+                os.replace(part, target)
+                return
+            failures.append(f"{url}: its {algorithm} is {digest.hexdigest()}, not {expected}")
+        except OSError as error:
+            failures.append(f"{url}: {getattr(error, 'reason', error)}")
+        finally:
+            Path(part).unlink(missing_ok=True)
+    raise OSError("; ".join(failures))

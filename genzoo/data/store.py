@@ -1,0 +1,250 @@
+"""The prepared store: a dataset is read once into raw uint8 arrays, which are memory-mapped ever after.
+
+    <cache>/datasets/<name>-<key>/    card.json, train.u8, test.u8, ...     (n h w c, no header)
+
+The key is a hash of the dataset's options and of what its `locate()` found, so other options or other files make
+another folder. A folder is complete or absent: it is written as `<name>-<key>.partial`, under a lock, and renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import inspect
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from genzoo.cache import cache_dir
+from genzoo.config import Config
+from genzoo.errors import UserError
+from genzoo.parts import Dataset
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # raise it when the layout of the folder changes: older folders are then prepared anew
+MARK_BYTES = 64 << 20  # an interrupted preparation loses at most this much of its work
+
+Progress = Callable[[str, int, int | None], None]  # (split, images done, images in all where known)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a prepared dataset."""
+
+    name: str
+    images: np.ndarray  # n h w c, uint8, memory-mapped read-only
+    sha256: str  # of the bytes of `images`
+    card: dict  # of the whole dataset: source, options, image_shape, counts, digests, versions
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def verify(self) -> None:
+        """Hash the images again. Raises UserError when they are no longer the ones that were prepared."""
+        path = Path(self.images.filename)
+        if _hash(path).hexdigest() != self.sha256:
+            raise UserError(f"{path} was changed or damaged after it was prepared; delete {path.parent} and run again")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `genzoo data ls` shows of one folder."""
+
+    path: Path
+    card: dict | None  # None: not finished (in work, or interrupted) or damaged
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.path.iterdir() if file.is_file())
+
+
+def prepare(dataset: Dataset, config: Config, progress: Progress | None = None) -> dict[str, Split]:
+    """The dataset's splits by name, read into the store first unless they are there already.
+
+    Of two processes that ask at once, one prepares and the other waits. A preparation that was killed goes on where it
+    was; one that failed leaves nothing. Raises UserError when the source is missing or bad, or the disk is full.
+    """
+    name = config.name or type(dataset).__name__.lower()
+    card = {
+        "format": FORMAT,
+        "dataset": name,
+        "config": config.model_dump(mode="json"),
+        "source": dataset.locate(),
+        "image_shape": list(dataset.image_shape),
+    }
+    key = hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:12]
+    folder = cache_dir() / "datasets" / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', name)}-{key}"
+    splits = _open(folder)
+    if splits is None:
+        with _locked(folder):
+            splits = _open(folder) or _build(dataset, card, folder, progress)
+    return splits
+
+
+def listing() -> list[Prepared]:
+    """Every dataset in the user's cache, unfinished ones too."""
+    folders = sorted(path for path in (cache_dir() / "datasets").glob("*") if path.is_dir())
+    opened = [(path, _open(path)) for path in folders]
+    return [Prepared(path, next(iter(splits.values())).card if splits else None) for path, splits in opened]
+
+
+def _open(folder: Path) -> dict[str, Split] | None:
+    """The splits in a folder; None when there is none, or when it is damaged."""
+    try:
+        card = json.loads((folder / "card.json").read_text())
+        c, h, w = card["image_shape"]
+        splits = {}
+        for name, entry in card["splits"].items():
+            path, shape = folder / f"{name}.u8", (entry["num_images"], h, w, c)
+            if path.stat().st_size != prod(shape):
+                raise ValueError(f"{path} is {path.stat().st_size} bytes, not {prod(shape)}")
+            splits[name] = Split(name, np.memmap(path, np.uint8, "r", shape=shape), entry["sha256"], card)
+        return splits
+    except (OSError, ValueError, KeyError) as error:
+        if folder.exists() and folder.suffix != ".partial":
+            log.warning("%s is damaged (%s)", folder, error)
+        return None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(folder.name + ".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("another process is preparing %s: waiting for it", folder)
+            lock.acquire()
+    except OSError as error:
+        raise UserError(
+            f"the cache {folder.parent} cannot be written ({error.strerror}); set GENZOO_CACHE to a folder that can"
+        ) from error
+    with lock:
+        lock.release()  # the context holds it too
+        yield
+
+
+def _build(dataset: Dataset, card: dict, folder: Path, progress: Progress | None) -> dict[str, Split]:
+    """Read every split into `<folder>.partial`, check what was written, and rename. The lock is held."""
+    partial = folder.with_name(folder.name + ".partial")
+    expected = card["source"].get("num_images", {})
+    try:
+        partial.mkdir(exist_ok=True)
+        _check_space(partial, sum(expected.values()) * prod(card["image_shape"]))
+        card["splits"] = {
+            split: _write(dataset, split, partial, expected.get(split), progress) for split in dataset.splits
+        }
+        card["versions"] = {"numpy": np.__version__, "pillow": PIL.__version__}
+        card["created"] = datetime.now(UTC).isoformat(timespec="seconds")
+        for mark in partial.glob("*.mark"):
+            mark.unlink()
+        _write_json(partial / "card.json", card)
+        if folder.exists():  # damaged, or _open would have returned it
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    except Exception as error:  # not KeyboardInterrupt: what is interrupted goes on next time
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"the disk is full: {card['dataset']} could not be prepared in {folder.parent}; "
+                "free some space, or set GENZOO_CACHE to a folder on a larger disk"
+            ) from error
+        raise
+    splits = _open(folder)
+    assert splits is not None, folder
+    return splits
+
+
+def _write(dataset: Dataset, split: str, partial: Path, expected: int | None, progress: Progress | None) -> dict:
+    """Read one split into `<split>.u8`, going on from its last mark if any; returns its entry of the card."""
+    c, h, w = dataset.image_shape
+    path, mark = partial / f"{split}.u8", partial / f"{split}.mark"
+    num_done, digest = 0, hashlib.sha256()
+    if path.exists() and mark.exists():
+        entry = json.loads(mark.read_text())
+        if entry.pop("complete", False):
+            return entry
+        found = _hash(path, entry["num_images"] * h * w * c)
+        if found.hexdigest() == entry["sha256"] and "start" in inspect.signature(dataset.read).parameters:
+            num_done, digest = entry["num_images"], found
+            log.info("%s: going on after %d images", path, num_done)
+
+    def save_mark(**more) -> dict:
+        file.flush()
+        os.fsync(file.fileno())
+        entry = {"num_images": num_done, "sha256": digest.hexdigest()}
+        _write_json(mark, entry | more)
+        return entry
+
+    with path.open("r+b" if num_done else "wb") as file:
+        marked = file.truncate(num_done * h * w * c)
+        file.seek(marked)
+        for images in dataset.read(split, start=num_done) if num_done else dataset.read(split):
+            _check_images(images, (h, w, c), f"{type(dataset).__name__}, split '{split}'")
+            images = np.ascontiguousarray(images)
+            file.write(images)
+            digest.update(images)
+            num_done += len(images)
+            if progress:
+                progress(split, num_done, expected)
+            if file.tell() - marked >= MARK_BYTES:
+                marked = file.tell()
+                save_mark()
+        if not num_done:
+            raise UserError(f"{type(dataset).__name__}, split '{split}': there are no images")
+        entry = save_mark()
+    if _hash(path).hexdigest() != entry["sha256"]:
+        raise UserError(f"{path} does not read back as it was written: the disk may be failing")
+    entry |= getattr(dataset, "notes", {}).get(split, {})
+    _write_json(mark, entry | {"complete": True})
+    return entry
+
+
+def _check_images(images: np.ndarray, shape: tuple[int, int, int], place: str) -> None:
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
+        found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
+        raise UserError(f"{place}: read() must give uint8 arrays n h w c with h w c = {shape}, not {found}")
+
+
+def _check_space(folder: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free + sum(file.stat().st_size for file in folder.iterdir())
+    if num_bytes > free:
+        raise UserError(
+            f"preparing this dataset takes {num_bytes / 1e9:.2f} GB in {folder.parent}, where {free / 1e9:.2f} GB are "
+            "free; free some space, or set GENZOO_CACHE to a folder on a larger disk"
+        )
+
+
+def _hash(path: Path, num_bytes: int | None = None) -> hashlib._Hash:
+    """sha256 of the file's first bytes (all by default), in blocks."""
+    digest, left = hashlib.sha256(), path.stat().st_size if num_bytes is None else num_bytes
+    with path.open("rb") as file:
+        while left and (block := file.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+    return digest
+
+
+def _write_json(path: Path, value: dict) -> None:
+    """Replace the file in one step, so that a crash leaves the old text or the new."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w") as file:
+        json.dump(value, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
