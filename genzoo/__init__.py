@@ -3,9 +3,8 @@
 from genzoo.registry import DATASETS, DECODERS, ENCODERS, FEATURES, HEADS, LATENTS, OBJECTIVES, SAMPLERS
 
 __version__ = "0.1.0"
-__all__ = [
-    "DATASETS", "DECODERS", "ENCODERS", "FEATURES", "HEADS", "LATENTS", "OBJECTIVES", "SAMPLERS", "Composition", "Config", "load",
-]  # fmt: skip
+__all__ = ["DATASETS", "DECODERS", "ENCODERS", "FEATURES", "HEADS", "LATENTS", "OBJECTIVES", "SAMPLERS"]
+__all__ += ["Composition", "Config", "load"]
 
 
 def __getattr__(name: str):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, SerializeAsAny, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -76,3 +77,33 @@ def build(registry: Registry, config: Config, *args: Any, **wiring: Any) -> Any:
         place = f"{registry.kind}/{config.name}"
         given = ", ".join(f"{key}={value}" for key, value in wiring.items() if isinstance(value, (tuple, int)))
         raise UserError(f"{place} cannot be built for {given or 'this recipe'}: {error}") from error
+
+
+def options(config: type[Strict]) -> list[dict[str, Any]]:
+    """The options of a part as rows of option, type, default and description, taken from its Config."""
+    rows = []
+    for option, field in config.model_fields.items():
+        if option != "name":
+            default = "required" if field.is_required() else field.get_default(call_default_factory=True)
+            default = default.model_dump(mode="json") if isinstance(default, BaseModel) else default
+            row = {"option": option, "type": _words(field.annotation), "default": default}
+            rows.append(row | {"description": field.description or ""})
+    return rows
+
+
+def _words(annotation: Any) -> str:
+    """A type as a recipe's author would say it: `int | null`, `shared | pair`, `list of part`."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    if origin in (Union, UnionType):
+        return " | ".join(map(_words, arguments))
+    if origin is Annotated:
+        return _words(arguments[0])
+    if origin in (list, tuple):
+        return f"list of {_words(arguments[0])}"
+    if annotation is type(None):
+        return "null"
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
+        return "part" if issubclass(annotation, Config) else "options"
+    return getattr(annotation, "__name__", str(annotation))

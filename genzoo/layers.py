@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from math import prod
 
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ class ResBlock(nn.Module):
         self.body = nn.Sequential(
             *(
                 layer
-                for a, b in zip(dims, dims[1:], strict=False)
+                for a, b in itertools.pairwise(dims)
                 for layer in (nn.BatchNorm2d(a), nn.SiLU(), nn.Conv2d(a, b, 3, padding=1))
             )
         )
@@ -38,11 +39,7 @@ class ResFcBlock(nn.Module):
         super().__init__()
         dims = [in_dim] + [out_dim] * depth
         self.body = nn.Sequential(
-            *(
-                layer
-                for a, b in zip(dims, dims[1:], strict=False)
-                for layer in (nn.BatchNorm1d(a), nn.SiLU(), nn.Linear(a, b))
-            )
+            *(layer for a, b in itertools.pairwise(dims) for layer in (nn.BatchNorm1d(a), nn.SiLU(), nn.Linear(a, b)))
         )
         self.skip = nn.Linear(in_dim, out_dim)
 

@@ -22,8 +22,8 @@ class ModelConfig(Strict):
         None,
         gt=0,
         le=1,
-        description="share of the newest batch in BatchNorm's running averages (0.001 is Keras' 0.999: only for runs of "
-        "many thousand steps); null: as the parts were written, PyTorch's 0.1",
+        description="share of the newest batch in BatchNorm's running averages; 0.001 (Keras: 0.999) only suits runs "
+        "of many thousand steps; null: as the parts were written, PyTorch's 0.1",
     )
 
 

@@ -64,6 +64,11 @@ class Registry:
 
         return add
 
+    def forget(self, names: set[str]) -> None:
+        """Take back what a plugin registered before it failed."""
+        for name in names:
+            self._by_code.pop(name, None)
+
     def get(self, name: str) -> type:
         """The class registered under `name`; UserError says why when there is none or it cannot be imported."""
         entry = self.entries.get(name)

@@ -1,0 +1,73 @@
+"""The recipe: one frozen tree that is the whole run, read from YAML and `KEY=VALUE` words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from genzoo.config import Config, Strict, part
+from genzoo.errors import UserError
+from genzoo.evaluation.config import EvaluationConfig
+from genzoo.model import ModelConfig
+from genzoo.plugins import load_file
+from genzoo.recipe_file import Place, apply, find, load
+from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
+from genzoo.training.config import TrainConfig
+
+
+class Recipe(Strict):
+    """Everything a run depends on. `genzoo show RECIPE` prints it complete, defaults included."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100, description="names the run's folder")
+    seed: int = Field(0, ge=0, lt=2**32, description="of everything random: weights, data order, samples")
+    plugins: list[str] = Field([], description="Python files or folders that register parts, relative to the recipe")
+    data: part(DATASETS) = "digits"
+    model: ModelConfig = ModelConfig()
+    objective: part(OBJECTIVES) = "elbo"
+    train: TrainConfig = TrainConfig()
+    samplers: list[part(SAMPLERS)] = ["prior"]
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @field_validator("samplers")
+    @classmethod
+    def _distinct(cls, samplers: list[Config]) -> list[Config]:
+        names = [sampler.name for sampler in samplers]
+        if len(set(names)) < len(names):
+            raise ValueError("every sampler once: their names tell the scores apart")
+        return samplers
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def read(source: str | Path, overrides: list[str] | tuple[str, ...] = (), plugins: tuple[str, ...] = ()) -> Recipe:
+    """Parse a recipe file (or the name of a shipped one), with `KEY=VALUE` edits made before it is checked.
+
+    UserError lists every mistake with its file and line, or the command-line word it came from.
+    """
+    path = find(source)
+    tree, origins = load(path)
+    apply(tree, origins, overrides)
+    listed = tree.get("plugins") or []
+    if isinstance(listed, list):  # resolved, so that the run folder's copy finds them from anywhere
+        listed = [str((path.parent / str(plugin)).resolve()) for plugin in listed]
+        tree["plugins"] = listed + [str(Path(plugin).resolve()) for plugin in plugins]
+        for plugin in tree["plugins"]:
+            load_file(plugin)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(line, origins, path) for line in error.errors())) from None
+
+
+def _explain(error: dict, origins: dict[Place, str], path: Path) -> str:
+    """One line: where it stands, which key, what is wrong."""
+    place: Place = tuple(error["loc"])
+    origin = next((origins[place[:n]] for n in range(len(place), -1, -1) if place[:n] in origins), str(path))
+    message = error["msg"].removeprefix("Value error, ")
+    given = error.get("input")
+    if isinstance(given, str | int | float | bool) and error["type"] not in ("genzoo", "value_error"):
+        message += f" (given: {given!r})"
+    return f"{origin}: {'.'.join(map(str, place)) or 'the recipe'}: {message}"
