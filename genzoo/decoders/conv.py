@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -26,7 +28,7 @@ class ConvDecoder(nn.Module):
         start_height, start_width, num = doublings(height, width)
         dims = [min(config.base_dim * 2**k, config.max_dim) for k in range(max(num - 1, 0), -1, -1)]
         layers: list[nn.Module] = [FromFeatures(in_shape, (dims[0], start_height, start_width))]
-        for a, b in zip(dims, dims[1:], strict=False):
+        for a, b in itertools.pairwise(dims):
             layers += [nn.BatchNorm2d(a), nn.ReLU(), nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, bias=False)]
         layers += [nn.BatchNorm2d(dims[-1]), nn.ReLU()]
         last = nn.ConvTranspose2d(dims[-1], channels, 4, stride=2, padding=1)

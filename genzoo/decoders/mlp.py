@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
@@ -22,7 +24,7 @@ class MLPDecoder(nn.Module):
         self.hidden = nn.Sequential(
             FromFeatures(in_shape, (widths[0],)),
             nn.SiLU(),
-            *(layer for a, b in zip(widths, widths[1:], strict=False) for layer in (nn.Linear(a, b), nn.SiLU())),
+            *(layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.SiLU())),
         )
         self.to_image = FromFeatures((widths[-1],), out_shape)
 

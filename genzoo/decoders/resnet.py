@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -27,7 +29,7 @@ class ResNetDecoder(nn.Module):
         dims = [min(config.base_dim * 2**k, config.max_dim) for k in range(num, -1, -1)]
         self.start = FromFeatures(in_shape, (dims[0], start_height, start_width))
         scales: list[nn.Module] = []
-        for a, b in zip(dims, dims[1:], strict=False):
+        for a, b in itertools.pairwise(dims):
             scales += [nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=1), ResBlock(b, b)]
         self.scales = nn.Sequential(*scales)
         self.to_image = nn.Conv2d(dims[-1], channels, 3, padding=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from math import prod
 
 from pydantic import Field, PositiveInt
@@ -21,7 +22,7 @@ class MLPEncoder(nn.Module):
         super().__init__()
         dims = [prod(in_shape), *config.hidden_dims]
         self.layers = nn.Sequential(
-            *(layer for a, b in zip(dims, dims[1:], strict=False) for layer in (nn.Linear(a, b), nn.SiLU()))
+            *(layer for a, b in itertools.pairwise(dims) for layer in (nn.Linear(a, b), nn.SiLU()))
         )
         self.out_shape = (dims[-1],)
 

@@ -24,7 +24,7 @@ class Branches(nn.Module):
         if len(configs) == 1:
             out_channels = [sum(self.splits)]
         elif len(configs) == num_branches:
-            out_channels = [num_maps + channels] + self.splits[2:]
+            out_channels = [num_maps + channels, *self.splits[2:]]
         else:
             out_channels = self.splits
         self.decoders = nn.ModuleList(

@@ -20,8 +20,8 @@ class ELBO(nn.Module):
     mse: rec = 0.5 * |x - y|^2 / gamma (Gaussian of variance gamma); l1: rec = |x - y| / gamma (Laplace of scale gamma);
     bce: rec = binary cross-entropy (no gamma). How gamma is set:
 
-    - balanced: e <- 0.99 e + 0.01 * batch error, gamma <- min(gamma, e) after every step, both from 1; error is the mean
-      per pixel. Keeps rec and kl in balance as reconstruction improves (Asperti & Trentin, arXiv 2002.07514).
+    - balanced: e <- 0.99 e + 0.01 * batch error, gamma <- min(gamma, e) after every step, both from 1; error is the
+      mean per pixel. Keeps rec and kl in balance as reconstruction improves (Asperti & Trentin, arXiv 2002.07514).
     - fixed: gamma_value.
     - learned: a parameter; rec gains the log-normaliser, so it is the exact negative log-likelihood
       (Dai & Wipf, arXiv 1903.05789).

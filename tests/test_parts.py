@@ -1,0 +1,130 @@
+"""Registered means tested: every part of the model at several sizes and channel counts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from genzoo.config import build
+from genzoo.errors import UserError
+from genzoo.model import Model, ModelConfig, trace
+from genzoo.registry import DECODERS, ENCODERS, HEADS, LATENTS
+
+SMALL = {
+    "encoders/resnet": {"base_dim": 4, "num_scales": 3, "embed_dim": 8},
+    "encoders/conv": {"base_dim": 4},
+    "encoders/mlp": {"hidden_dims": [8]},
+    "encoders/timm": {"model": "test_resnet"},
+    "decoders/resnet": {"base_dim": 2},
+    "decoders/conv": {"base_dim": 2},
+    "decoders/mlp": {"hidden_dims": [8]},
+    "latents/gaussian": {"dim": 3},
+}
+SIZES = [(1, 16, 16), (2, 28, 28), (3, 32, 48), (4, 64, 64)]
+
+
+def small(kind: str, name: str) -> dict:
+    return {"name": name} | SMALL.get(f"{kind}/{name}", {})
+
+
+def config(registry, name):
+    return registry.get(name).Config.model_validate(small(registry.kind, name))
+
+
+@pytest.mark.parametrize("name", ENCODERS.names())
+@pytest.mark.parametrize("size", SIZES)
+def test_encoder(name, size):
+    encoder = build(ENCODERS, config(ENCODERS, name), in_shape=size)
+    features = encoder(torch.rand(3, *size))
+    assert features.shape == (3, *encoder.out_shape)
+    features.square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("name", DECODERS.names())
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("in_shape", [(6,), (3, 2, 2)])
+def test_decoder(name, size, in_shape):
+    decoder = build(DECODERS, config(DECODERS, name), in_shape=in_shape, out_shape=size)
+    image = decoder(torch.randn(3, *in_shape))
+    assert image.shape == (3, *size)
+    image.square().sum().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in decoder.parameters())
+
+
+@pytest.mark.parametrize("name", LATENTS.names())
+@pytest.mark.parametrize("in_shape", [(6,), (3, 2, 2)])
+def test_latent(name, in_shape):
+    latent = build(LATENTS, config(LATENTS, name), in_shape=in_shape)
+    posterior = latent(torch.randn(5, *in_shape))
+    for tensor in (posterior.mean, posterior.variance, posterior.sample(), posterior.kl()):
+        assert tensor.shape == (5, *latent.shape)
+    assert (posterior.kl() >= 0).all()
+    draws = [posterior.sample(torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+    assert latent.expand(posterior.sample()).shape == (5, *latent.out_shape)
+
+
+@pytest.mark.parametrize("head", HEADS.names())
+@pytest.mark.parametrize("size", [(1, 16, 16), (3, 32, 32)])
+def test_model_round(head, size):
+    """Encode, decode, eval-mode independence of the batch, and the state dict's way out and back."""
+    options = {
+        "encoder": small("encoders", "resnet"),
+        "latent": small("latents", "gaussian"),
+        "head": {"name": head, "decoder": small("decoders", "resnet")},
+        "batch_norm_momentum": 0.3,
+    }
+    model = Model(ModelConfig.model_validate(options), size)
+    assert {m.momentum for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.3}
+    x = torch.rand(4, *size)
+    posterior, composition = model(x)
+    assert composition.image.shape == x.shape
+    model.eval()
+    whole, alone = model.encode(x).mean, model.encode(x[:1]).mean
+    torch.testing.assert_close(whole[:1], alone, rtol=1e-4, atol=1e-5)
+    other = Model(ModelConfig.model_validate(options), size).eval()
+    other.load_state_dict(model.state_dict())
+    z = posterior.sample()
+    assert torch.equal(other.decode(z).image, model.decode(z).image)
+
+
+@pytest.mark.parametrize(
+    ("size", "dim", "expected"), [((1, 32, 32), 32, 12_793_667), ((3, 64, 64), 150, 28_981_683)]
+)
+def test_published_parameter_counts(size, dim, expected):
+    """arXiv 2202.02738's TensorFlow networks for MNIST and CelebA."""
+    stages = trace(ModelConfig.model_validate({"latent": {"name": "gaussian", "dim": dim}}), size)
+    assert sum(num for _, num in stages.values()) == expected
+
+
+@pytest.mark.parametrize("kind", ["resnet", "conv"])
+@pytest.mark.parametrize("size", [(1, 33, 33), (1, 27, 32), (1, 3, 3), (1, 4, 300)])
+def test_impossible_sizes_are_refused_in_words(kind, size):
+    options = {"encoder": {"name": "mlp"}, "head": {"name": "single", "decoder": {"name": kind}}}
+    with pytest.raises(UserError, match=rf"decoders/{kind} cannot be built.*cannot be reached by doubling"):
+        trace(ModelConfig.model_validate(options), size)
+
+
+def test_unknown_timm_model_is_named():
+    with pytest.raises(UserError, match="no model 'resnet81'; did you mean 'resnet18'"):
+        build(ENCODERS, ENCODERS.get("timm").Config(name="timm", model="resnet81"), in_shape=(3, 32, 32))
+
+
+def test_wrong_shape_is_refused_by_trace():
+    class Liar(torch.nn.Module):
+        from genzoo.config import Config
+
+        def __init__(self, config, in_shape):
+            super().__init__()
+            self.out_shape = (7,)
+
+        def forward(self, x):
+            return x.flatten(1)
+
+    ENCODERS.register("liar")(Liar)
+    try:
+        with pytest.raises(UserError, match=r"encoders/liar makes shape \(64,\), but \(7,\) was due"):
+            trace(ModelConfig.model_validate({"encoder": "liar"}), (1, 8, 8))
+    finally:
+        ENCODERS.forget({"liar"})
