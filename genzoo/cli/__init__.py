@@ -1,0 +1,103 @@
+"""The command line. Results go to stdout, progress and log to stderr; nothing slow is imported before it is needed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from genzoo import __version__
+from genzoo.cli.data import data
+from genzoo.cli.options import as_json, plugin_option
+from genzoo.cli.parts import list_parts, show
+from genzoo.cli.recipes import recipes
+from genzoo.errors import UserError
+from genzoo.training.signals import Interrupted
+
+
+def main() -> None:
+    """Exit code 0; 2 for a user's mistake (one message, no traceback); 1 for a failure; 130 when interrupted."""
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    logging.getLogger("genzoo").setLevel(logging.INFO)
+    try:
+        sys.exit(cli(arguments, prog_name="genzoo", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        click.echo("genzoo: interrupted", err=True)
+        sys.exit(130)
+    except Interrupted as error:
+        click.echo(f"genzoo: {error}", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        if isinstance(error, UserError):
+            click.echo(f"genzoo: {error}", err=True)
+            sys.exit(2)
+        click.echo(f"genzoo: failed: {type(error).__name__}: {error} (--debug shows where)", err=True)
+        for note in getattr(error, "__notes__", ()):
+            click.echo(note, err=True)
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="genzoo")
+def cli() -> None:
+    """A pluggable zoo of generative image models. Add --debug to any command to see tracebacks."""
+
+
+@cli.command()
+@click.argument("recipe")
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--out", type=click.Path(path_type=Path), help="Run folder. [default: runs/NAME]")
+@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of the run folder.")
+@plugin_option
+@as_json
+def run(recipe: str, overrides: tuple, out: Path | None, resume: bool, plugins: tuple, as_json: bool) -> None:
+    """Train, sample, score and draw what RECIPE describes (a file, or the name of a shipped recipe)."""
+    from genzoo import run as runs
+    from genzoo.recipe import read
+
+    metrics = runs.run(read(recipe, overrides, plugins), out, resume=resume, command=["genzoo", *sys.argv[1:]])
+    click.echo(json.dumps(metrics, indent=2) if as_json else runs.summary(metrics))
+
+
+@cli.command("eval")
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@as_json
+def evaluate(folder: Path, overrides: tuple, as_json: bool) -> None:
+    """Score a finished or interrupted run again; KEY=VALUE may change `evaluation`, `samplers` and `data.root`."""
+    from genzoo import run as runs
+
+    metrics = runs.evaluate_run(folder, overrides)
+    click.echo(json.dumps(metrics, indent=2) if as_json else runs.summary(metrics))
+
+
+@cli.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--num", type=click.IntRange(min=1), required=True, help="Number of images.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the PNG files.")
+@click.option("--sampler", help="A sampler of the run's recipe. [default: its first]")
+@click.option("--part", default="y", show_default=True, help="y, or a branch or map by name (y1, y2, sigma).")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def sample(folder: Path, num: int, out: Path, sampler: str | None, part: str, seed: int) -> None:
+    """Generate PNG files from a run."""
+    from genzoo import run as runs
+
+    runs.sample(folder, num, out, sampler=sampler, part=part, seed=seed)
+    click.echo(f"{num} images in {out}")
+
+
+for command in (list_parts, show, recipes, data):
+    cli.add_command(command)

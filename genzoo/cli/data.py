@@ -1,0 +1,38 @@
+"""Commands about datasets."""
+
+from __future__ import annotations
+
+import click
+
+from genzoo.cli.options import plugin_option
+
+
+@click.group()
+def data() -> None:
+    """Prepared datasets: list, prepare."""
+
+
+@data.command("ls")
+def data_ls() -> None:
+    """Prepared sets in the user's cache, with their size and place."""
+    from genzoo.data.store import listing
+
+    for row in listing():
+        splits = row.card["splits"] if row.card else {}
+        counts = ", ".join(f"{name} {entry['num_images']:,}" for name, entry in splits.items()) or "unfinished"
+        click.echo(f"{row.path.name:32} {row.num_bytes / 1e6:10.1f} MB  {counts}  {row.path}")
+
+
+@data.command("prepare")
+@click.argument("name")
+@click.argument("options", nargs=-1, metavar="[OPTION=VALUE]...")
+@plugin_option
+def data_prepare(name: str, options: tuple, plugins: tuple) -> None:
+    """Prepare dataset NAME (options as in a recipe's `data`: root=..., size=...) before the first run needs it."""
+    from genzoo import run as runs
+    from genzoo.plugins import load_file
+
+    for plugin in plugins:
+        load_file(plugin)
+    for split, images in runs.prepare_data(name, options).items():
+        click.echo(f"{split}: {len(images):,} images, sha256 {images.sha256}")
