@@ -1,0 +1,134 @@
+"""Where a dataset's files are: the `root` option, what identifies a file, and trees of files in a folder or a zip."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from genzoo.errors import UserError
+
+Root = Annotated[Path, AfterValidator(Path.expanduser)]
+
+MAX_FILE_BYTES = 256 << 20  # of one file, unpacked
+
+
+class CorruptFile(UserError):
+    """One file of many cannot be used; `skip_corrupt` leaves it out."""
+
+
+def identify(paths: Iterable[Path]) -> list[dict]:
+    """Path, size and modification time: what changes when a file does."""
+    return [
+        {"path": str(path.resolve()), "num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+        for path, status in ((path, path.stat()) for path in paths)
+    ]
+
+
+class Tree:
+    """The files under a folder, or inside a zip (read in place, never unpacked), by relative path with slashes.
+
+    Hidden files and macOS resource forks are left out; links to folders are followed, loops are not. A zip with an
+    encrypted member, one that points outside it, or one that is too large is refused as a whole.
+    """
+
+    def __init__(self, root: Path, suffixes: tuple[str, ...]):
+        self.root = root
+        self._zip: zipfile.ZipFile | None = None
+        if not root.exists():
+            raise UserError(f"there is no folder or zip file {root.absolute()}")
+        try:
+            if root.is_dir():
+                found = dict(_walk(root, suffixes))
+            else:
+                self._zip = zipfile.ZipFile(root)
+                members = [info for info in self._zip.infolist() if _wanted(info.filename, suffixes)]
+                found = {_checked(info, root): (info.file_size, info.CRC) for info in members}
+        except (zipfile.BadZipFile, NotImplementedError) as error:
+            raise UserError(f"{root} is neither a folder nor a readable zip file: {error}") from error
+        except OSError as error:
+            raise UserError(f"{root} cannot be read: {error}") from error
+        self._found: dict[str, tuple[int, int]] = dict(sorted(found.items()))  # name -> (bytes, time or checksum)
+        self.names = list(self._found)
+
+    def num_bytes(self, name: str) -> int:
+        return self._found[name][0]
+
+    def identity(self) -> dict:
+        """Path, number of files, and a digest of their names, sizes and times (in a zip: checksums)."""
+        listing = "\n".join(f"{name} {size} {stamp}" for name, (size, stamp) in self._found.items())
+        return {
+            "path": str(self.root.resolve()),
+            "num_files": len(self.names),
+            "listing_sha256": hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest(),
+        }
+
+    def read(self, name: str) -> bytes:
+        """The content of one file; safe from several threads. Raises CorruptFile."""
+        if self.num_bytes(name) > MAX_FILE_BYTES:
+            raise CorruptFile(f"{self.place(name)} is larger than {MAX_FILE_BYTES >> 20} MB")
+        try:
+            if self._zip is None:
+                return (self.root / name).read_bytes()
+            # zipfile stops at the size that the directory states and compares the checksum there: a member that
+            # unpacks to more than it says is an error, not a flood.
+            return self._zip.read(name)
+        except Exception as error:  # zlib, zipfile and the file system each have their own
+            raise CorruptFile(f"{self.place(name)} cannot be read: {error}") from error
+
+    def place(self, name: str) -> str:
+        """The file's name in a message."""
+        return f"{self.root}{'/' if self._zip is None else ': '}{name}"
+
+
+def _wanted(name: str, suffixes: tuple[str, ...]) -> bool:
+    *folders, base = name.split("/")
+    hidden = base.startswith(".") or any(part.startswith(".") and part != ".." for part in folders)
+    return base.lower().endswith(suffixes) and not hidden and "__MACOSX" not in folders
+
+
+def _checked(info: zipfile.ZipInfo, archive: Path) -> str:
+    path = PurePosixPath(info.filename.replace("\\", "/"))
+    problem = ""
+    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        problem = "points outside the archive"
+    elif info.flag_bits & 1:
+        problem = "is encrypted"
+    elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        problem = "is neither stored nor deflated"  # zipfile unpacks a block of the others to whatever it grows to
+    elif info.file_size > MAX_FILE_BYTES:
+        problem = f"unpacks to {info.file_size >> 20} MB, more than {MAX_FILE_BYTES >> 20} MB"
+    if problem:
+        raise UserError(f"{archive} is refused: its member {info.filename!r} {problem}")
+    return info.filename
+
+
+def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, tuple[int, int]]]:
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=_fail):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a link back, or a second link to the same place
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        prefix = "" if folder == str(root) else f"{Path(folder).relative_to(root).as_posix()}/"
+        for name in files:
+            if _wanted(prefix + name, suffixes):
+                try:
+                    status = os.stat(os.path.join(folder, name))
+                except OSError:  # a broken link: reading it will say so
+                    yield prefix + name, (0, 0)
+                else:
+                    if stat.S_ISREG(status.st_mode):
+                        yield prefix + name, (status.st_size, status.st_mtime_ns)
+
+
+def _fail(error: OSError) -> None:
+    raise error

@@ -1,0 +1,116 @@
+"""`folder`: your own images, in any tree of folders or a zip of one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from genzoo.config import Config
+from genzoo.data.files import Root, Tree
+from genzoo.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS, SUFFIXES, center_square, decode_all, load_image
+from genzoo.errors import UserError
+from genzoo.parts import Shape
+
+SPLIT_FOLDERS = {"train": "train", "test": "test", "val": "valid", "valid": "valid", "validation": "valid"}
+
+
+class Folder:
+    """Images of any size and mode: the central square, resized with antialiasing (bicubic).
+
+    A tree with a `train` folder is split by its `train`, `test` and `val` folders (`val` alone serves as test);
+    any other tree is split by a hash of the paths, so that adding images moves no old one to the other side.
+    """
+
+    class Config(Config):
+        root: Root | None = Field(None, description="folder of images, nested as you like, or a zip of one")
+        size: int = Field(64, ge=8, le=1024, description="height and width in pixels after the resize")
+        channels: int = Field(3, ge=1, le=4, description="1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha")
+        test_fraction: float = Field(0.1, gt=0, lt=1, description="share of test images where no folder says which")
+        skip_corrupt: bool = Field(False, description="leave corrupt images out, with a count, instead of refusing")
+        max_pixels: int = Field(
+            MAX_PIXELS, ge=1, le=PILLOW_MAX_PIXELS, description="images of more pixels are refused before decoding"
+        )
+
+    splits: tuple[str, ...] = ("train", "test")
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.image_shape: Shape = (config.channels, config.size, config.size)
+        self.notes: dict[str, dict] = {}
+
+    def locate(self) -> dict:
+        if self.config.root is None:
+            raise UserError("data.root is not set: give the folder (or zip) of your images, data.root=PATH")
+        self.tree = Tree(self.config.root, SUFFIXES)
+        if not self.tree.names:
+            raise UserError(f"there are no images in {self.config.root} (looked for {' '.join(SUFFIXES)})")
+        self.files, rule = split_files(self.tree.names, self.config.test_fraction, self.config.root)
+        self.splits = tuple(self.files)
+        return {
+            **self.tree.identity(),
+            "split": rule,
+            "processing": "upright by EXIF, alpha on white (unless kept), central square, Pillow bicubic",
+            "num_images": {split: len(names) for split, names in self.files.items()},
+        }
+
+    def read(self, split: str, start: int = 0) -> Iterator[np.ndarray]:
+        from PIL import Image
+
+        load = partial(
+            load_image,
+            self.tree,
+            shape=self.image_shape,
+            crop=center_square,
+            resample=Image.Resampling.BICUBIC,
+            max_pixels=self.config.max_pixels,
+        )
+        skipped: list[str] | None = [] if self.config.skip_corrupt else None
+        yield from decode_all(self.files[split], load, start, skipped)
+        self.notes[split] = {"skipped": skipped} if skipped else {}
+
+
+def split_files(names: list[str], test_fraction: float, root: Path) -> tuple[dict[str, list[str]], str]:
+    """The names (sorted, with slashes) by split, and the rule that was applied, in words."""
+    paths = [name.split("/") for name in names]
+    depth = 0  # of the folders around everything, which zips often have; `train` is not one of them
+    for one, other in zip(min(paths)[:-1], max(paths)[:-1], strict=False):
+        if one != other or one.lower() in SPLIT_FOLDERS:
+            break
+        depth += 1
+    found: dict[str, list[str]] = {}
+    for name, parts in zip(names, paths, strict=True):
+        split = SPLIT_FOLDERS.get(parts[depth].lower()) if len(parts) > depth + 1 else None
+        found.setdefault(split or "", []).append(name)
+    if "train" not in found:
+        if len(found) > 1 or "" not in found:
+            raise UserError(
+                f"{root} has a folder for {' and '.join(filter(None, found))} images but none called 'train'"
+            )
+        return _by_hash(names, depth, test_fraction, root)
+    ignored = f"; {len(found[''])} files beside them ignored" if "" in found else ""
+    if "test" not in found and "valid" not in found:
+        files, rule = _by_hash(found["train"], depth, test_fraction, root)
+        return files, f"the folder 'train', {rule}{ignored}"
+    if "test" not in found:
+        found["test"] = found.pop("valid")
+    return {split: found[split] for split in ("train", "valid", "test") if split in found}, f"by folders{ignored}"
+
+
+def _by_hash(names: list[str], depth: int, test_fraction: float, root: Path) -> tuple[dict[str, list[str]], str]:
+    if len(names) < 2:
+        raise UserError(f"{root} has one image: at least two are needed, one to train on and one to test on")
+
+    def draw(name: str) -> float:
+        path = "/".join(name.split("/")[depth:])
+        return int.from_bytes(hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64
+
+    ranked = sorted(names, key=draw)
+    num_test = sum(draw(name) < test_fraction for name in names)
+    num_test = min(max(num_test, 1), len(names) - 1)  # neither side of a small set is left empty
+    files = {"train": sorted(ranked[num_test:]), "test": sorted(ranked[:num_test])}
+    return files, f"test where sha256(path) / 2^256 < {test_fraction}"

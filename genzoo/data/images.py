@@ -1,0 +1,126 @@
+"""Image files -> uint8 arrays: decoding with guards, cropping, resizing, on all cores."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import islice
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from genzoo.data.files import CorruptFile, Tree
+from genzoo.parts import Shape
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # not all that Pillow reads: some run programs
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+MAX_PIXELS = 50_000_000
+PILLOW_MAX_PIXELS = 2 * 89_478_485  # Pillow refuses more by itself
+
+LARGE_BYTES = 16 << 20  # files and decoded images above this are handled one at a time, whatever the number of cores
+_one_large = threading.RLock()
+CHUNK = 4  # images a task
+
+Crop = Callable[[int, int], tuple[int, int, int, int]]  # (width, height) -> (left, upper, right, lower)
+
+
+def center_square(width: int, height: int) -> tuple[int, int, int, int]:
+    side = min(width, height)
+    left, upper = (width - side) // 2, (height - side) // 2
+    return left, upper, left + side, upper + side
+
+
+def load_image(
+    tree: Tree, name: str, shape: Shape, crop: Crop, resample: Image.Resampling, max_pixels: int = MAX_PIXELS
+) -> np.ndarray:
+    """One file as uint8 h w c: turned upright, cropped, resized with antialiasing to `shape` (c, h, w).
+
+    16-bit grey values are scaled by 255 / 65535; where the shape has no alpha channel, transparent pixels are laid on
+    white. Raises CorruptFile, with the file's name, whatever is wrong with it.
+    """
+    channels, height, width = shape
+    with ExitStack() as stack:
+        if tree.num_bytes(name) > LARGE_BYTES:
+            stack.enter_context(_one_large)
+        data = tree.read(name)
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            num_pixels = image.width * image.height
+            if num_pixels > max_pixels:
+                raise ValueError(f"it has {image.width}x{image.height} pixels, more than {max_pixels} (max_pixels)")
+            if 4 * num_pixels > LARGE_BYTES:
+                stack.enter_context(_one_large)
+            ImageOps.exif_transpose(image, in_place=True)
+            image = _convert(image, channels)
+            box = crop(image.width, image.height)
+            if box != (0, 0, image.width, image.height):
+                image = image.crop(box)
+            return np.asarray(image.resize((width, height), resample)).reshape(height, width, channels)
+        except Exception as error:  # Pillow's readers raise some ten kinds on bad files
+            raise CorruptFile(f"{tree.place(name)} cannot be used: {error}") from error
+
+
+def _convert(image: Image.Image, channels: int) -> Image.Image:
+    image.load()
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        wide = np.asarray(image).astype(np.uint32)
+        image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are 32-bit numbers of unknown range (mode {image.mode}); convert it to 8 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if channels in (1, 3):
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    elif image.mode not in MODES.values():
+        image = image.convert("RGB")
+    return image if image.mode == MODES[channels] else image.convert(MODES[channels])
+
+
+def decode_all(
+    names: list[str], load: Callable[[str], np.ndarray], start: int = 0, skipped: list[str] | None = None
+) -> Iterator[np.ndarray]:
+    """`load` every file on all cores and yield uint8 arrays n h w c in the order of the names.
+
+    The first `start` images are left out. With a list `skipped`, so are the corrupt files, whose names are appended to
+    it; without, the first corrupt one raises CorruptFile.
+    """
+    if skipped is None:
+        names, start = names[start:], 0  # else the corrupt ones before `start` are not known without decoding
+
+    def load_some(some: list[str]) -> tuple[list[np.ndarray], list[str]]:
+        images, bad = [], []
+        for name in some:
+            try:
+                images.append(load(name))
+            except CorruptFile as error:
+                if skipped is None:
+                    raise
+                log.warning("skipped: %s", error)
+                bad.append(name)
+        return images, bad
+
+    # Threads are enough: Pillow and zlib release the interpreter lock while they decode, resize and unpack.
+    num_threads = min(16, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(num_threads)
+    todo = (names[first : first + CHUNK] for first in range(0, len(names), CHUNK))
+    ahead = deque(pool.submit(load_some, some) for some in islice(todo, num_threads + 2))
+    try:
+        while ahead:
+            images, bad = ahead.popleft().result()
+            ahead.extend(pool.submit(load_some, some) for some in islice(todo, 1))
+            if skipped is not None:
+                skipped.extend(bad)
+            if images[start:]:
+                yield np.stack(images[start:])
+            start = max(0, start - len(images))
+    finally:
+        pool.shutdown(cancel_futures=True)

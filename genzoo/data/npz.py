@@ -1,0 +1,155 @@
+"""`npz`: images in a NumPy archive."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from typing import IO
+
+import numpy as np
+from pydantic import Field
+
+from genzoo.config import Config
+from genzoo.data.files import Root, identify
+from genzoo.errors import UserError
+from genzoo.parts import Shape
+
+# Arrays that are a split by their name: plain, Keras and MedMNIST habits.
+SPLIT_KEYS = {
+    "train": ("train", "x_train", "train_images"),
+    "valid": ("valid", "val", "x_val", "val_images"),
+    "test": ("test", "x_test", "test_images"),
+}
+CHUNK_BYTES = 4 << 20
+
+
+class NPZ:
+    """uint8 images in an .npz: n h w c, n c h w or n h w; read piece by piece, whatever the size of the file.
+
+    Arrays named `train` and `test` (also x_train, train_images, ...) are the splits; else the array `images`, or the
+    first uint8 array of images, is split by a permutation (RandomState(0)).
+    """
+
+    class Config(Config):
+        root: Root | None = Field(None, description="the .npz file")
+        size: int = Field(64, ge=8, le=1024, description="height and width of its images in pixels")
+        channels: int = Field(3, ge=1, le=4, description="colour channels of its images")
+        test_fraction: float = Field(0.1, gt=0, lt=1, description="share of test images where there is one array")
+
+    splits: tuple[str, ...] = ("train", "test")
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.image_shape: Shape = (config.channels, config.size, config.size)
+
+    def locate(self) -> dict:
+        root = self.config.root
+        if root is None:
+            raise UserError("data.root is not set: give the .npz file, data.root=PATH")
+        if not root.is_file():
+            raise UserError(f"there is no file {root.absolute()}")
+        try:
+            with zipfile.ZipFile(root) as archive:
+                self.arrays = {
+                    name.removesuffix(".npy"): _Array(archive, name)
+                    for name in archive.namelist()
+                    if name.endswith(".npy")
+                }
+        except Exception as error:  # a bad zip, a bad header, an unknown .npy version: each has its own
+            raise UserError(f"{root} is not a readable .npz file: {error}") from error
+        keys = {
+            split: next(key for key in names if key in self.arrays)
+            for split, names in SPLIT_KEYS.items()
+            if not self.arrays.keys().isdisjoint(names)
+        }
+        if "train" not in keys:
+            keys = {"train": self._only_key()}
+        if "test" not in keys and "valid" in keys:
+            keys["test"] = keys.pop("valid")
+        counts = {split: self._count(self.arrays[key], f"{root}: the array '{key}'") for split, key in keys.items()}
+        self.test_indices = np.zeros(0, np.int64)  # where one array holds both splits
+        if "test" not in keys:
+            num_images = counts["train"]
+            num_test = max(1, round(self.config.test_fraction * num_images))
+            self.test_indices = np.sort(np.random.RandomState(0).permutation(num_images)[:num_test])
+            keys["test"] = keys["train"]
+            counts = {"train": num_images - num_test, "test": num_test}
+        self.keys = keys
+        self.splits = tuple(keys)
+        return {"files": identify([root]), "arrays": keys, "num_images": counts}
+
+    def _only_key(self) -> str:
+        if "images" in self.arrays:
+            return "images"
+        for key, array in self.arrays.items():
+            if array.dtype == np.uint8 and len(array.shape) == 4:
+                return key
+        held = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in self.arrays.items()) or "nothing"
+        raise UserError(
+            f"{self.config.root} has no array 'train' or 'images' and no uint8 array n h w c (it has {held})"
+        )
+
+    def _count(self, array: _Array, place: str) -> int:
+        """Number of images, once the array is what the options say."""
+        if array.dtype != np.uint8:
+            raise UserError(
+                f"{place} is {array.dtype}, not uint8: save values in [0, 255] "
+                "(from floats in [0, 1]: (255 * x).round().astype('uint8'))"
+            )
+        c, h, w = self.image_shape
+        num_images, *shape = array.shape or (0,)
+        if array.fortran_order:
+            raise UserError(f"{place} is in Fortran order: save np.ascontiguousarray of it")
+        if shape not in ([h, w, c], [c, h, w]) and not (shape == [h, w] and c == 1):
+            raise UserError(
+                f"{place} has the shape {array.shape}, not n h w c, n c h w (or n h w) for images of {c} x {h} x {w}: "
+                "set data.size and data.channels to what it holds"
+            )
+        return num_images
+
+    def read(self, split: str) -> Iterator[np.ndarray]:
+        array = self.arrays[self.keys[split]]
+        num_images, *shape = array.shape
+        chosen = np.ones(num_images, bool)
+        if len(self.test_indices):
+            chosen[:] = split == "train"
+            chosen[self.test_indices] = split == "test"
+        c, h, w = self.image_shape
+        chunk = max(1, CHUNK_BYTES // (c * h * w))
+        with zipfile.ZipFile(self.config.root) as archive, archive.open(array.name) as file:
+            file.seek(array.offset)
+            for first in range(0, num_images, chunk):
+                num = min(chunk, num_images - first)
+                images = self._read(file, num * c * h * w, array.name).reshape(num, *shape)
+                if shape == [c, h, w] and shape != [h, w, c]:
+                    images = images.transpose(0, 2, 3, 1)
+                images = images.reshape(num, h, w, c)[chosen[first : first + num]]
+                if len(images):
+                    yield images
+
+    def _read(self, file: IO[bytes], num_bytes: int, name: str) -> np.ndarray:
+        try:
+            data = file.read(num_bytes)
+        except Exception as error:  # zipfile and zlib have their own
+            raise UserError(f"{self.config.root}: the array '{name}' is damaged: {error}") from error
+        if len(data) < num_bytes:
+            raise UserError(f"{self.config.root}: the array '{name}' is truncated")
+        return np.frombuffer(data, np.uint8)
+
+
+class _Array:
+    """Header of one member: nothing but the first kilobytes is read, and no pickle, whatever it holds."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str):
+        self.name = name
+        if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"its member {name} is neither stored nor deflated")
+        with archive.open(name) as file:
+            head = io.BytesIO(file.read(16 << 10))
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        version = np.lib.format.read_magic(head)
+        if version not in readers:
+            raise ValueError(f"its member {name} has the unknown .npy version {version}")
+        self.shape, self.fortran_order, self.dtype = readers[version](head)
+        self.offset = head.tell()
