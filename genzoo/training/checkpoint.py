@@ -1,0 +1,193 @@
+"""Checkpoints: complete or absent, checked when read, never pickled.
+
+`checkpoints/step-00001000/` holds one safetensors file a group of tensors (model, objective, optimizer, ema),
+`state.json` for everything else, and `manifest.json` with the sha256 of each. It is written beside its place, synced to
+the disk, and renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from genzoo.errors import UserError
+from genzoo.training.config import TrainConfig
+
+log = logging.getLogger("genzoo")
+Groups = dict[str, dict[str, Tensor]]
+
+
+def save(
+    folder: Path, step: int, groups: Groups, state: dict[str, Any], *, keep: int, metadata: dict[str, str] | None = None
+) -> Path:
+    """Write the checkpoint of `step` under `folder/checkpoints`, then drop all but the `keep` newest.
+
+    metadata: strings that the header of every safetensors file carries. UserError when the disk is full: what is there
+    already stays as it is.
+    """
+    folder = folder / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    final, partial = folder / f"step-{step:08d}", folder / f".partial-step-{step:08d}"
+    need = sum(tensor.nbytes for tensors in groups.values() for tensor in tensors.values()) + 2**20
+    free = shutil.disk_usage(folder).free
+    if free < need:
+        raise _disk_full(folder, need, free)
+    clean(folder.parent)
+    try:
+        partial.mkdir()
+        for name, tensors in groups.items():
+            save_file(_saveable(tensors), partial / f"{name}.safetensors", metadata=metadata)
+        (partial / "state.json").write_text(json.dumps(state))
+        digests = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+        (partial / "manifest.json").write_text(json.dumps(digests, indent=1))
+        for path in [*partial.iterdir(), partial]:
+            _sync(path)
+        if final.exists():  # a damaged one, or one from beyond the checkpoint that training went back to
+            final.rename(folder / f".partial-old-{step:08d}")
+        partial.rename(final)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            raise _disk_full(folder, need, shutil.disk_usage(folder).free) from error
+        raise
+    clean(folder.parent)
+    for old in _listed(folder)[keep:]:
+        old.rename(doomed := folder / f".partial-old-{old.name}")  # so that a half-deleted one is never taken for whole
+        shutil.rmtree(doomed)
+    return final
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest checkpoint of the run in `folder` that is whole; None when there is none at all.
+
+    A damaged one is passed over with a warning. UserError when every one is damaged.
+    """
+    found = _listed(folder / "checkpoints")
+    for path in found:
+        if not (fault := _fault(path)):
+            return path
+        log.warning("%s is damaged (%s); trying the checkpoint before it", path, fault)
+    if found:
+        raise UserError(f"{folder}: no checkpoint is whole, so there is nothing to go on from; train again elsewhere")
+    return None
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    return json.loads((checkpoint / "state.json").read_text())
+
+
+def read_tensors(checkpoint: Path, group: str) -> dict[str, Tensor]:
+    return load_file(checkpoint / f"{group}.safetensors")
+
+
+def load_model(folder: Path, model: nn.Module) -> int:
+    """Load the newest whole checkpoint of the run: its averaged weights (EMA) where there are. Returns its step."""
+    checkpoint = newest(Path(folder))
+    if checkpoint is None:
+        raise UserError(f"{folder} holds no checkpoint yet: train it first (`genzoo run ... --resume` goes on)")
+    group = "ema" if (checkpoint / "ema.safetensors").exists() else "model"
+    load_weights(model, read_tensors(checkpoint, group), checkpoint)
+    return read_state(checkpoint)["step"]
+
+
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], place: Path) -> None:
+    """Strict `load_state_dict`; UserError names the tensors that do not fit."""
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{place}: the weights are not those of this recipe's model: {error}") from error
+
+
+def planned_checkpoint_bytes(model: nn.Module, config: TrainConfig) -> int:
+    """Disk space the checkpoints of a run will need at most, with two tensors a weight for the optimizer (Adam)."""
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    buffers = sum(buffer.nbytes for buffer in model.buffers())
+    copies = 1 if config.ema is None else 2
+    return (config.keep + 1) * (copies * (weights + buffers) + 2 * weights + 2**20)  # a new one precedes its pruning
+
+
+def pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """`tree` (dicts, lists, tensors, numbers) as JSON; its tensors go into `tensors`, `name` first in their keys."""
+    if isinstance(tree, Tensor):
+        tensors[name] = tree
+        return {"tensor": name}
+    if isinstance(tree, dict):
+        return {"dict": [[key, pack(value, f"{name}.{key}", tensors)] for key, value in tree.items()]}
+    if isinstance(tree, (list, tuple)):
+        return [pack(value, f"{name}.{i}", tensors) for i, value in enumerate(tree)]
+    return tree
+
+
+def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
+    """What `pack` was given, tuples as lists."""
+    if isinstance(packed, list):
+        return [unpack(value, tensors) for value in packed]
+    if isinstance(packed, dict):
+        if "tensor" in packed:
+            return tensors[packed["tensor"]]
+        return {key: unpack(value, tensors) for key, value in packed["dict"]}
+    return packed
+
+
+def clean(folder: Path) -> None:
+    """Remove what a killed write left behind."""
+    for path in (folder / "checkpoints").glob(".partial-*"):
+        shutil.rmtree(path)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """Newest first."""
+    return sorted((path for path in folder.glob("step-*") if path.name[5:].isdigit()), reverse=True)
+
+
+def _fault(path: Path) -> str:
+    """Why the checkpoint is not whole, or an empty string."""
+    try:
+        digests = json.loads((path / "manifest.json").read_text())
+        changed = [name for name, digest in digests.items() if _sha256(path / name) != digest]
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return f"{', '.join(changed)} changed since it was written" if changed else ""
+
+
+def _saveable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous, on the CPU, no two sharing memory: what safetensors can hold."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        result[name] = tensor.clone() if storage in seen else tensor
+        seen.add(storage)
+    return result
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _disk_full(folder: Path, need: int, free: int) -> UserError:
+    return UserError(
+        f"{folder}: a checkpoint needs {need / 2**20:.0f} MB and {free / 2**20:.0f} MB are free; make room and go on "
+        "with --resume (the checkpoints that are there are whole)"
+    )

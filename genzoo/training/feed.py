@@ -1,0 +1,97 @@
+"""Batches as a function of (seed, step): nothing to save, and the same data for any number of processes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count, islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genzoo.errors import UserError
+
+
+class Feed:
+    """Cuts the sample stream, the concatenation of one permutation an epoch, into batches.
+
+    Step i sees samples [i * batch_size, (i + 1) * batch_size) of the stream, so every image comes once an epoch, none
+    is dropped, and a batch may span epochs. Process `rank` of `world` gets its share of each of `parts` parts.
+
+    images: uint8 n h w c, in memory or memory-mapped. They are copied to a GPU that has room for them.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        batch_size: int,
+        seed: int,
+        *,
+        device: torch.device,
+        parts: int = 1,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        if images.ndim != 4 or images.dtype != np.uint8 or len(images) == 0:
+            raise UserError(f"training needs uint8 images, n h w c, n > 0; got {images.dtype} {images.shape}")
+        if batch_size % (parts * world):
+            shares = f"{world} processes x {parts} accumulated parts"
+            nearest = max(1, round(batch_size / (parts * world))) * parts * world
+            raise UserError(
+                f"train.batch_size {batch_size} cannot be shared equally by {shares}; use {nearest}, for example"
+            )
+        self.images, self.batch_size, self.seed, self.device = images, batch_size, seed, device
+        self.parts, self.rank, self.world = parts, rank, world
+        self._epochs: dict[int, np.ndarray] = {}
+        self._resident: Tensor | None = None
+        if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
+            self._resident = torch.from_numpy(np.array(images)).to(device)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if epoch not in self._epochs:
+            self._epochs.pop(epoch - 2, None)
+            order = np.arange(len(self.images), dtype=np.int32 if len(self.images) < 2**31 else np.int64)
+            np.random.default_rng([self.seed, epoch]).shuffle(order)
+            self._epochs[epoch] = order
+        return self._epochs[epoch]
+
+    def indices(self, step: int) -> np.ndarray:
+        """Images of step `step` for this process: parts x (batch_size / parts / world)."""
+        n, start = len(self.images), step * self.batch_size
+        stop = start + self.batch_size
+        batch = [
+            self._permutation(epoch)[max(start - epoch * n, 0) : stop - epoch * n]
+            for epoch in range(start // n, (stop - 1) // n + 1)
+        ]
+        return np.concatenate(batch).reshape(self.parts, self.world, -1)[:, self.rank]
+
+    def batches(self, step: int) -> Iterator[Tensor]:
+        """Part after part from `step` on, for ever: uint8 b h w c on the device."""
+        parts = self._parts(step)
+        if self._resident is not None:
+            for indices in parts:
+                yield self._resident.index_select(0, torch.from_numpy(indices).to(self.device, non_blocking=True))
+        elif self.device.type == "cpu":
+            yield from map(self._gather, parts)
+        else:
+            # One thread reads ahead: page faults and the copy into pinned memory hide behind the device's work.
+            with ThreadPoolExecutor(1, "genzoo-feed") as thread:
+                ahead = deque(thread.submit(self._gather, indices) for indices in islice(parts, 2))
+                for indices in parts:
+                    batch = ahead.popleft().result()
+                    ahead.append(thread.submit(self._gather, indices))
+                    yield batch.to(self.device, non_blocking=True)
+
+    def _parts(self, step: int) -> Iterator[np.ndarray]:
+        for i in count(step):
+            yield from self.indices(i)
+
+    def _gather(self, indices: np.ndarray) -> Tensor:
+        batch = torch.empty(
+            (len(indices), *self.images.shape[1:]), dtype=torch.uint8, pin_memory=self.device.type == "cuda"
+        )
+        # mode="clip" lets numpy write into `out` without a copy of its own; the indices are in range by construction.
+        np.take(self.images, indices, axis=0, out=batch.numpy(), mode="clip")
+        return batch

@@ -1,0 +1,138 @@
+"""train.jsonl, the progress bar, and the trackers: what a run says while it trains."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+
+class Rows:
+    """The scalars of every step since the last line, kept on the device and read together.
+
+    Nothing here waits for the device until `read`, yet the exact step of a value that is not finite is known.
+    """
+
+    def __init__(self, accelerator: Any):
+        self._accelerator = accelerator
+        self.names: list[str] = []
+        self._rows: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, parts: list[dict[str, Tensor]], grad_norm: Tensor) -> Tensor:
+        """Terms of each accumulated part of a step -> the step's row, on the device."""
+        self.names = [*parts[0], "grad_norm"]
+        rows = [torch.stack([value.detach().float() for value in [*terms.values(), grad_norm]]) for terms in parts]
+        self._rows.append(rows[0] if len(rows) == 1 else torch.stack(rows).mean(0))
+        return self._rows[-1]
+
+    def read(self) -> list[list[float]]:
+        """One list a step, averaged over the processes; float32 values."""
+        if not self._rows:
+            return []
+        rows = self._accelerator.reduce(torch.stack(self._rows), "mean")
+        self._rows = list(rows)
+        return rows.tolist()
+
+    def restore(self, names: list[str], rows: list[list[float]], device: torch.device) -> None:
+        self.names, self._rows = names, list(torch.tensor(rows, device=device))
+
+    def clear(self) -> None:
+        self._rows = []
+
+
+def averages(names: list[str], rows: list[list[float]]) -> dict[str, float]:
+    """Mean of each column over the rows that are finite, and how many were not (`skipped`, when there are any)."""
+    finite = [row for row in rows if all(map(math.isfinite, row))]
+    line = {name: math.fsum(row[i] for row in finite) / len(finite) for i, name in enumerate(names) if finite}
+    return line if len(finite) == len(rows) else {**line, "skipped": len(rows) - len(finite)}
+
+
+class Log:
+    """Appends lines to train.jsonl, moves the bar (on a terminal) or prints the line, and feeds the trackers.
+
+    Only the main process says anything. Progress goes to stderr.
+    """
+
+    def __init__(self, path: Path, accelerator: Any, start: int, steps: int, show: bool):
+        self.path, self._accelerator = path, accelerator
+        self._main = accelerator.is_main_process
+        self._file = path.open("a") if self._main else None
+        console = Console(stderr=True)
+        self._plain = show and self._main and not console.is_terminal
+        self._bar = Progress(
+            TextColumn("{task.completed}/{task.total} steps"),
+            BarColumn(None),
+            TextColumn("{task.fields[text]}"),
+            TimeRemainingColumn(),
+            console=console,
+            refresh_per_second=2,
+            disable=not (show and self._main and console.is_terminal),
+        )
+        self._task = self._bar.add_task("train", total=steps, completed=start, text="")
+
+    def __enter__(self) -> Log:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        if self._file:
+            self._file.close()
+
+    def advance(self, step: int) -> None:
+        self._bar.update(self._task, completed=step)
+
+    def write(self, line: dict[str, float]) -> None:
+        """line: `step` and the scalars of the interval that ends there."""
+        if self._file:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        text = f"loss {line.get('loss', math.nan):.4g}  {line['images_per_s']:.0f} images/s"
+        self._bar.update(self._task, text=text)
+        if self._plain:
+            print(f"step {line['step']}  {text}", file=sys.stderr, flush=True)
+        self._accelerator.log({name: value for name, value in line.items() if name != "step"}, step=line["step"])
+
+    def sync(self) -> None:
+        """A checkpoint must not outlive the lines that lead up to it."""
+        if self._file:
+            os.fsync(self._file.fileno())
+
+
+def truncate(path: Path, step: int) -> None:
+    """Drop the lines after `step`, and a last line that was cut short."""
+    lines = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            kept = json.loads(line)["step"] <= step
+        except ValueError:
+            break
+        if kept:
+            lines.append(line + "\n")
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(lines))
+    partial.replace(path)
+
+
+def last_epoch(path: Path, steps_per_epoch: float) -> dict[str, float]:
+    """Each scalar of train.jsonl averaged over the steps of the last epoch (whole intervals, at least the last one)."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    weights = [line["step"] - before["step"] for before, line in zip([{"step": 0}, *lines], lines, strict=False)]
+    tail = [(weight, line) for weight, line in zip(weights, lines, strict=True)]
+    tail = [pair for pair in tail if pair[1]["step"] > lines[-1]["step"] - steps_per_epoch] or tail[-1:]
+    return {
+        name: math.fsum(weight * line[name] for weight, line in tail if name in line)
+        / sum(weight for weight, line in tail if name in line)
+        for name in tail[-1][1]
+    }

@@ -1,0 +1,71 @@
+"""timm's optimizers and schedules by name, checked before a run spends any time."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+from torch import nn
+
+from genzoo.errors import UserError, nearest
+from genzoo.training.config import OptimizerConfig, ScheduleConfig
+
+
+def check_optimizer(config: OptimizerConfig) -> None:
+    """UserError when timm knows no such optimizer, its package is missing, or it lacks an option that is set."""
+    from timm.optim import get_optimizer_class, get_optimizer_info, list_optimizers
+
+    names = list_optimizers()
+    if config.name not in names:
+        raise UserError(
+            f"train.optimizer.name: '{config.name}' is no optimizer of timm's{nearest(config.name, names)} "
+            f"(known: {', '.join(names)})"
+        )
+    info = get_optimizer_info(config.name)
+    if info.second_order:
+        raise UserError(f"train.optimizer.name: {config.name} needs second-order gradients, which are not computed")
+    try:
+        get_optimizer_class(config.name)
+    except ImportError as error:
+        raise UserError(f"train.optimizer.name: {config.name} needs a package that is missing: {error}") from error
+    for option, known in (("betas", info.has_betas), ("momentum", info.has_momentum), ("eps", info.has_eps)):
+        if getattr(config, option) is not None and not known:
+            raise UserError(f"train.optimizer.{option}: {config.name} has no such option; remove it")
+    if config.betas is not None and len(config.betas) != info.num_betas:
+        raise UserError(f"train.optimizer.betas: {config.name} takes {info.num_betas} values, not {len(config.betas)}")
+
+
+def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """The optimizer of all trainable parameters, in its fused form where the class has one."""
+    from timm.optim import create_optimizer_v2, get_optimizer_class
+
+    options = {name: getattr(config, name) for name in ("betas", "momentum", "eps")}
+    options = {name: value for name, value in options.items() if value is not None}
+    fused = inspect.signature(get_optimizer_class(config.name, bind_defaults=False)).parameters.get("fused")
+    devices = {parameter.device.type for parameter in module.parameters()}
+    if fused is not None and devices <= {"cpu", "cuda"}:
+        options["fused"] = True
+    return create_optimizer_v2(
+        module, opt=config.name, lr=config.lr, weight_decay=config.weight_decay, **options
+    )  # fmt: skip
+
+
+def make_schedule(optimizer: torch.optim.Optimizer, config: ScheduleConfig, lr: float, steps: int):
+    """A timm scheduler; `step_update(i)` sets the rate of optimizer step i, from i alone."""
+    from timm.scheduler import create_scheduler_v2
+
+    names = {"constant": "step"}  # older timm has no "constant": steps that never decay
+    rates = {"constant": 1.0, "poly": config.power, "step": config.decay_rate}
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=names.get(config.name, config.name),
+        num_epochs=steps,
+        decay_epochs=config.decay_steps,
+        decay_rate=rates.get(config.name, 1.0),
+        min_lr=config.min_lr,
+        warmup_epochs=config.warmup_steps,
+        warmup_lr=lr / max(config.warmup_steps, 1),
+        step_on_epochs=False,
+        updates_per_epoch=1,
+    )
+    return scheduler

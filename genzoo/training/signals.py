@@ -1,0 +1,35 @@
+"""SIGINT and SIGTERM: the step in hand is finished and saved; a second signal stops at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+
+class Interrupted(Exception):
+    """Training was stopped by a signal, after saving. The message says how to go on; the command line exits 130."""
+
+
+class Signals:
+    """While entered, the first SIGINT or SIGTERM only sets `received` to its name; the next one acts as it used to."""
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> Signals:
+        # Python delivers signals to the main thread only, and only there may a handler be set.
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._previous:
+            signal.signal(*self._previous.popitem())
+
+    def _note(self, number: int, frame: object) -> None:
+        self.received = signal.Signals(number).name
+        self.__exit__()
+        # Not print: a handler may interrupt another write to the same stream.
+        os.write(2, f"\n{self.received}: finishing the step and saving; again to stop at once\n".encode())

@@ -1,0 +1,72 @@
+"""A miniature model, objective and run; as a program, a run to kill: conftest.py FOLDER [KEY=JSON]."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from genzoo.training.config import TrainConfig
+from genzoo.training.trainer import train
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (37, 8, 8, 3), dtype=np.uint8)
+
+
+class Toy(nn.Module):
+    """A convolutional VAE on 8x8 images, with everything a checkpoint must hold: BatchNorm, noise, a dead buffer."""
+
+    def __init__(self, dim=8):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, dim, 3, 2, 1), nn.BatchNorm2d(dim), nn.SiLU(), nn.Conv2d(dim, dim, 4))
+        self.decoder = nn.Sequential(nn.Conv2d(dim // 2, 3 * 64, 1), nn.PixelShuffle(8), nn.Sigmoid())
+
+    def forward(self, x):
+        mean, logvar = self.encoder(x).chunk(2, 1)
+        return mean, logvar, self.decoder(mean + torch.randn_like(mean) * (0.5 * logvar).exp())
+
+
+class ToyObjective(nn.Module):
+    """A learned gamma (a parameter) and a running error (a buffer)."""
+
+    def __init__(self, poison=None):
+        super().__init__()
+        self.log_gamma = nn.Parameter(torch.zeros(()))
+        self.register_buffer("error_ema", torch.ones(()))
+        self.poison = poison
+
+    def forward(self, model, x, step):
+        mean, logvar, y = model(x)
+        mse = (x - y.float()).square().mean()
+        if self.training:
+            self.error_ema.lerp_(mse.detach(), 0.1)
+        rec = 0.5 * x[0].numel() * (mse / self.log_gamma.exp() + self.log_gamma)
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1).mean()
+        loss = rec + kl
+        if self.poison is not None:
+            loss = torch.where(step == self.poison, loss * torch.nan, loss)
+        terms = {"rec": rec, "kl": kl, "mse": mse, "gamma": self.log_gamma.exp(), "ema": self.error_ema.clone()}
+        return {"loss": loss, **{name: term.detach().float() for name, term in terms.items()}}
+
+
+def train_toy(folder, *, model_seed=0, poison=None, images=IMAGES, resume=False, panel=None, **config):
+    torch.manual_seed(model_seed)
+    model, objective = Toy(), ToyObjective(poison)
+    config = TrainConfig(**{"steps": 20, "batch_size": 10, "precision": "fp32", "log_every": 4, "ema": 0.9, **config})
+    result = train(
+        model, objective, images, config, folder=folder, seed=3, resume=resume, panel=panel, progress=False
+    )  # fmt: skip
+    return model, objective, result
+
+
+@pytest.fixture
+def run():
+    return train_toy
+
+
+if __name__ == "__main__":
+    settings = {key: json.loads(value) for key, value in (word.split("=") for word in sys.argv[2:])}
+    torch.set_num_threads(1)
+    train_toy(Path(sys.argv[1]), resume=True, **settings)
