@@ -61,8 +61,8 @@ class CelebA:
         if missing and not self.config.allow_partial:
             some = ", ".join(f"{number:06}.jpg" for number in missing[:5]) + ", ..." * (len(missing) > 5)
             raise UserError(
-                f"{self.tree.root} holds {NUM_IMAGES - len(missing):,} of CelebA's {NUM_IMAGES:,} images (missing: {some});"
-                " unpack or copy it again, or set data.allow_partial=true to go on without them"
+                f"{self.tree.root} lacks {len(missing):,} of CelebA's {NUM_IMAGES:,} images ({some}); "
+                "unpack or copy it again, or set data.allow_partial=true to go on without them"
             )
         split_of, rule = _partition(self.tree)
         self.files: dict[str, list[str]] = {split: [] for split in self.splits}
