@@ -21,7 +21,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genzoo.errors import UserError
-from genzoo.training.config import TrainConfig
 
 log = logging.getLogger("genzoo")
 Groups = dict[str, dict[str, Tensor]]
@@ -96,25 +95,16 @@ def load_model(folder: Path, model: nn.Module) -> int:
     checkpoint = newest(Path(folder))
     if checkpoint is None:
         raise UserError(f"{folder} holds no checkpoint yet: train it first (`genzoo run ... --resume` goes on)")
-    group = "ema" if (checkpoint / "ema.safetensors").exists() else "model"
-    load_weights(model, read_tensors(checkpoint, group), checkpoint)
+    load_weights(model, checkpoint, "ema" if (checkpoint / "ema.safetensors").exists() else "model")
     return read_state(checkpoint)["step"]
 
 
-def load_weights(module: nn.Module, tensors: dict[str, Tensor], place: Path) -> None:
+def load_weights(module: nn.Module, checkpoint: Path, group: str) -> None:
     """Strict `load_state_dict`; UserError names the tensors that do not fit."""
     try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UserError(f"{place}: the weights are not those of this recipe's model: {error}") from error
-
-
-def planned_checkpoint_bytes(model: nn.Module, config: TrainConfig) -> int:
-    """Disk space the checkpoints of a run will need at most, with two tensors a weight for the optimizer (Adam)."""
-    weights = sum(parameter.nbytes for parameter in model.parameters())
-    buffers = sum(buffer.nbytes for buffer in model.buffers())
-    copies = 1 if config.ema is None else 2
-    return (config.keep + 1) * (copies * (weights + buffers) + 2 * weights + 2**20)  # a new one precedes its pruning
+        module.load_state_dict(read_tensors(checkpoint, group))
+    except (RuntimeError, FileNotFoundError) as error:
+        raise UserError(f"{checkpoint} was made by another recipe: its {group} does not fit: {error}") from error
 
 
 def pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -144,6 +134,13 @@ def clean(folder: Path) -> None:
     """Remove what a killed write left behind."""
     for path in (folder / "checkpoints").glob(".partial-*"):
         shutil.rmtree(path)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a whole file or leave the old one."""
+    partial = path.with_name(f".partial-{path.name}")
+    partial.write_text(text)
+    partial.replace(path)
 
 
 def _listed(folder: Path) -> list[Path]:

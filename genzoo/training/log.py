@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from genzoo.training.checkpoint import replace_text
+
 
 class Rows:
     """The scalars of every step since the last line, kept on the device and read together.
@@ -61,10 +63,11 @@ def averages(names: list[str], rows: list[list[float]]) -> dict[str, float]:
 class Log:
     """Appends lines to train.jsonl, moves the bar (on a terminal) or prints the line, and feeds the trackers.
 
-    Only the main process says anything. Progress goes to stderr.
+    Only the main process says anything. Progress goes to stderr. metadata: what the trackers record of the run.
     """
 
-    def __init__(self, path: Path, accelerator: Any, start: int, steps: int, show: bool):
+    def __init__(self, path: Path, accelerator: Any, start: int, steps: int, show: bool, metadata: dict[str, str]):
+        accelerator.init_trackers("genzoo", config=metadata)
         self.path, self._accelerator = path, accelerator
         self._main = accelerator.is_main_process
         self._file = path.open("a") if self._main else None
@@ -87,6 +90,8 @@ class Log:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+        for tracker in self._accelerator.trackers:
+            tracker.finish()
         if self._file:
             self._file.close()
 
@@ -120,19 +125,19 @@ def truncate(path: Path, step: int) -> None:
             break
         if kept:
             lines.append(line + "\n")
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(lines))
-    partial.replace(path)
+    replace_text(path, "".join(lines))
 
 
-def last_epoch(path: Path, steps_per_epoch: float) -> dict[str, float]:
-    """Each scalar of train.jsonl averaged over the steps of the last epoch (whole intervals, at least the last one)."""
+def last_epoch(path: Path, steps_per_epoch: float, names: tuple[str, ...]) -> dict[str, float | None]:
+    """Scalars of train.jsonl averaged over the steps of the last epoch (its whole intervals; at least the last one)."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    weights = [line["step"] - before["step"] for before, line in zip([{"step": 0}, *lines], lines, strict=False)]
-    tail = [(weight, line) for weight, line in zip(weights, lines, strict=True)]
-    tail = [pair for pair in tail if pair[1]["step"] > lines[-1]["step"] - steps_per_epoch] or tail[-1:]
-    return {
-        name: math.fsum(weight * line[name] for weight, line in tail if name in line)
-        / sum(weight for weight, line in tail if name in line)
-        for name in tail[-1][1]
-    }
+    starts = [0, *(line["step"] for line in lines)]
+    first = starts[-1] - steps_per_epoch
+    spans = [(line["step"] - start, line) for start, line in zip(starts, lines, strict=False)]
+    spans = [(steps, line) for steps, line in spans if line["step"] - steps >= first] or spans[-1:]
+
+    def mean(name: str) -> float | None:
+        found = [(steps, line[name]) for steps, line in spans if name in line]
+        return math.fsum(steps * value for steps, value in found) / sum(steps for steps, _ in found) if found else None
+
+    return {name: mean(name) for name in names}

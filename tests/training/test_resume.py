@@ -43,7 +43,7 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path, run, monkeypatch, setti
     for kill in (1, 2, 7, 9, 18):
 
         def dying(self, kill=kill):
-            if self.done == kill:  # gradients are computed, nothing is saved
+            if self.state.done == kill:  # gradients are computed, nothing is saved
                 raise Killed
             return clip(self)
 

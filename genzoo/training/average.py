@@ -1,0 +1,32 @@
+"""Exponential moving average of a model's weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class Average:
+    """`average <- d * average + (1 - d) * model`, for parameters and floating-point buffers; counters are copied.
+
+    d = min(decay, (1 + step) / (10 + step)), so that a short run is no average with its random start.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        # The tensors are listed once: walking two state dicts at every step costs more than the arithmetic.
+        self._floats = list(zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True))
+        self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after optimizer step `step` (from 0)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        get_ema_multi_avg_fn(decay)(*map(list, self._floats), None)
+        for average, current in self._counters:
+            average.copy_(current)

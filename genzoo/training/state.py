@@ -1,0 +1,160 @@
+"""Everything that training changes, how it is set up, and how it is saved and restored."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genzoo.errors import UserError
+from genzoo.training import checkpoint
+from genzoo.training.average import Average
+from genzoo.training.config import TrainConfig
+from genzoo.training.feed import Feed
+from genzoo.training.log import Rows, truncate
+from genzoo.training.optimizer import make_optimizer, make_schedule
+from genzoo.training.precision import resolve
+from genzoo.training.step import Step
+
+log = logging.getLogger("genzoo")
+
+
+class State:
+    """The run at one moment, on the device that accelerate found.
+
+    done: optimizer steps. saved: those of the newest checkpoint. seconds: training time up to where `resume` went on.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: nn.Module,
+        images: np.ndarray,
+        config: TrainConfig,
+        folder: Path,
+        seed: int,
+        resume: bool,
+        metadata: dict[str, str],
+    ):
+        from accelerate import Accelerator, PartialState
+        from accelerate.state import AcceleratorState
+
+        self.config, self.folder, self.seed, self.metadata = config, folder, seed, metadata
+        self.done = self.saved = 0
+        self.seconds = 0.0
+        processes = PartialState()
+        self.device = processes.device
+        self.feed = Feed(
+            images, config.batch_size, seed, device=self.device, parts=config.grad_accumulation,
+            rank=processes.process_index, world=processes.num_processes,
+        )  # fmt: skip
+        if not resume and (folder / "train.jsonl").exists():
+            raise UserError(f"{folder} holds a run already; go on with --resume, or choose another folder")
+        processes.wait_for_everyone()  # nobody writes before everybody has looked
+        if processes.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.clean(folder)
+        processes.wait_for_everyone()
+
+        self.model = model
+        self.step = Step(model, objective, config.channels_last).to(self.device).train()
+        if config.channels_last:
+            self.step.to(memory_format=torch.channels_last)
+        self.clock = torch.zeros((), dtype=torch.int64, device=self.device)  # `done`, for the objective
+        self.precision = self._precision(resume, processes)
+        AcceleratorState._reset_state()  # of another training in this process, perhaps in another precision
+        self.accelerator = Accelerator(
+            mixed_precision={"fp32": "no"}.get(self.precision, self.precision),
+            gradient_accumulation_steps=config.grad_accumulation,
+            log_with=list(config.trackers) or None,
+            project_dir=folder / "trackers",
+        )
+        optimizer = make_optimizer(self.step, config.optimizer)
+        self.schedule = make_schedule(optimizer, config.schedule, config.optimizer.lr, config.steps)
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.step, optimizer)
+        if config.compile != "off":
+            self.wrapped.compile(mode=config.compile)
+        self.parameters = [parameter for parameter in self.step.parameters() if parameter.requires_grad]
+        self.average = None if config.ema is None else Average(model, config.ema)
+        self.rows = Rows(self.accelerator)
+        if resume and (path := checkpoint.newest(folder)):
+            self._restore(path)
+        if self.accelerator.is_main_process:
+            truncate(folder / "train.jsonl", self.done)
+        self.accelerator.wait_for_everyone()
+
+    @property
+    def best_model(self) -> nn.Module:
+        """The model to look at: the average where there is one."""
+        return self.average.model if self.average else self.model
+
+    def save(self, seconds: float, rows: list[list[float]]) -> None:
+        """Write a checkpoint. seconds: training time so far; rows: the scalars of the interval that is not over."""
+        groups: checkpoint.Groups = {
+            "model": self.model.state_dict(),
+            "objective": self.step.objective.state_dict(),
+            "optimizer": {},
+        }
+        if self.average:
+            groups["ema"] = self.average.model.state_dict()
+        state = {
+            **self._identity(),
+            "step": self.done,
+            "seconds": seconds,
+            "names": self.rows.names,
+            "rows": rows,
+            "optimizer": checkpoint.pack(self.optimizer.state_dict(), "optimizer", groups["optimizer"]),
+            "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
+        }
+        if self.accelerator.is_main_process:
+            checkpoint.save(self.folder, self.done, groups, state, keep=self.config.keep, metadata=self.metadata)
+        self.saved = self.done
+        self.accelerator.wait_for_everyone()
+
+    def _restore(self, path: Path) -> None:
+        state = checkpoint.read_state(path)
+        for name, value in self._identity().items():
+            if state[name] != value:
+                raise UserError(f"{path} was made with {name} {state[name]}, not {value}; resume with the same")
+        checkpoint.load_weights(self.model, path, "model")
+        checkpoint.load_weights(self.step.objective, path, "objective")
+        if self.average:
+            checkpoint.load_weights(self.average.model, path, "ema")
+        optimizer = checkpoint.unpack(state["optimizer"], checkpoint.read_tensors(path, "optimizer"))
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        for i, values in optimizer["state"].items():
+            for name, value in values.items():
+                if isinstance(value, Tensor) and value.shape == parameters[i].shape:
+                    # Fused optimizers walk weights and moments in memory order, so both need the same strides.
+                    values[name] = torch.empty_like(parameters[i], dtype=value.dtype).copy_(value)
+        self.optimizer.load_state_dict(optimizer)
+        if state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.rows.restore(state["names"], state["rows"], self.device)
+        self.done = self.saved = state["step"]
+        self.seconds = state["seconds"]
+        self.clock.fill_(self.done)
+
+    def _identity(self) -> dict[str, Any]:
+        """What must not change between the parts of a run: together with the step, it fixes the data."""
+        return {"seed": self.seed, "batch_size": self.config.batch_size, "num_images": len(self.feed.images)}
+
+    def _precision(self, resume: bool, processes: Any) -> str:
+        """The precision to train in. A measured choice is written down at once: a resumed run must not choose anew."""
+        file = self.folder / "precision.json"
+        question = {"requested": self.config.precision, "device": self.device.type}
+        if resume and file.exists():
+            answer = json.loads(file.read_text())
+            if answer.items() >= question.items():
+                return answer["precision"]
+        batches = self.feed.batches(0)
+        answer = resolve(self.config.precision, self.step, batches, self.clock, processes.num_processes)
+        if processes.is_main_process:
+            checkpoint.replace_text(file, json.dumps({**question, **answer}))
+            log.info("training on %s in %s", self.device, answer["precision"])
+        return answer["precision"]
