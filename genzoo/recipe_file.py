@@ -154,6 +154,8 @@ def _edit(tree: dict, key: Place, value: Any) -> None:
         child = node[step] if isinstance(node, list) else node.get(step)
         if isinstance(child, str):
             child = {"name": child}  # `encoder: resnet` is short for `encoder: {name: resnet}`
+        if isinstance(child, bool | int | float):
+            raise UserError(f"command line: {'.'.join(map(str, key))}: {step} is {child}, which has no options")
         if not isinstance(child, dict | list):
             child = [] if isinstance(following, int) else {}
         node[step] = child
