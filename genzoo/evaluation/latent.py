@@ -1,0 +1,24 @@
+"""Diagnostics of the latent: which variables carry information, and whether their variances add up."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def latent_diagnostics(mean: Tensor, variance: Tensor) -> dict:
+    """mean, variance: n *latent_shape, of the posteriors of n images.
+
+    A variable is inactive when its mean does not move with the image, Var(mu_d) < 0.05, or when its posterior is the
+    prior, E[var_d] > 0.95. The variance law says that Var(mu_d) + E[var_d] is near 1 when q(z) matches the prior
+    (Asperti & Trentin, "Balancing reconstruction error and Kullback-Leibler divergence", 2020).
+    """
+    mean_variance = mean.flatten(1).double().var(dim=0, correction=0)
+    posterior_variance = variance.flatten(1).double().mean(dim=0)
+    law = mean_variance + posterior_variance
+    return {
+        "num_latents": len(law),
+        "inactive_by_mean_variance": int((mean_variance < 0.05).sum()),
+        "inactive_by_posterior_variance": int((posterior_variance > 0.95).sum()),
+        "variance_law": {"mean": float(law.mean()), "min": float(law.min()), "max": float(law.max())},
+        "num_images": len(mean),
+    }

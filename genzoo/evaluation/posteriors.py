@@ -1,0 +1,100 @@
+"""The posteriors of a split's images, and the samplers that learn them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genzoo.errors import UserError
+from genzoo.evaluation.images import Spread, batches
+from genzoo.parts import Sampler
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]  # what is being done, images done, images in all
+
+
+def fit_samplers(
+    model: nn.Module,
+    samplers: Mapping[str, Sampler],
+    splits: Mapping[str, np.ndarray],
+    *,
+    seed: int,
+    device: torch.device | str,
+    batch_size: int = 100,
+    progress: Progress | None = None,
+) -> dict[str, str]:
+    """Fit every sampler that has something to learn on the posteriors of its `fit_split`, each split encoded once.
+
+    splits: uint8 n h w c. Returns name -> reason for those that cannot be fitted, which `evaluate` takes as `skipped`.
+    """
+    posteriors, failed = {}, {}
+    for name, sampler in samplers.items():
+        if not sampler.needs_fit:
+            continue
+        split = fit_split(sampler)
+        if split not in posteriors:
+            posteriors[split] = encode(model, pick(splits, split), device, batch_size, stage(progress, "encode"))
+        log.info("fitting sampler %s on %d posteriors (%s)", name, len(posteriors[split][0]), split)
+        try:
+            sampler.fit(*posteriors[split], seed)
+        except UserError as error:
+            failed[name] = str(error)
+    return failed
+
+
+def fit_split(sampler: Sampler) -> str | None:
+    """The split whose posteriors a sampler learns; None when it learns nothing."""
+    return getattr(sampler, "fit_split", "train") if sampler.needs_fit else None
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode, and afterwards as it was."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@torch.no_grad()  # not inference_mode: a sampler may train on what comes out
+def encode(
+    model: nn.Module,
+    images: np.ndarray | Spread,
+    device: torch.device | str,
+    batch_size: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """uint8 n h w c -> the posteriors' mean and variance, n *latent_shape, float32 on the CPU."""
+    mean = torch.empty(len(images), *model.latent_shape)
+    variance = torch.empty_like(mean)
+    done = 0
+    with evaluating(model):
+        for batch in batches(images, batch_size):
+            x = batch.to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
+            posterior = model.encode(x)
+            mean[done : done + len(x)] = posterior.mean
+            variance[done : done + len(x)] = posterior.variance
+            done += len(x)
+            if progress:
+                progress(done, len(images))
+    return mean, variance
+
+
+def pick(splits: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in splits:
+        raise UserError(f"the data set has no split '{name}' (it has: {', '.join(splits)})")
+    if not len(splits[name]):
+        raise UserError(f"the data set's split '{name}' is empty")
+    return splits[name]
+
+
+def stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+    return None if progress is None else lambda done, total: progress(name, done, total)

@@ -1,0 +1,27 @@
+"""What every feature extractor does to images first."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from genzoo.errors import UserError
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """uint8 b c h w -> float32 b 3 size size in [0, 255], as clean-fid resizes.
+
+    Antialiased bicubic on floats, clamped and never rounded: PIL's filter on mode "F" images (Parmar, Zhang, Zhu, "On
+    Aliased Resizing and Surprising Subtleties in GAN Evaluation", CVPR 2022). Grey is repeated to three channels; an
+    alpha channel is dropped, as PIL's convert("RGB") does.
+    """
+    x = F.interpolate(color(images).float(), size=(size, size), mode="bicubic", antialias=True).clamp_(0, 255)
+    return x.expand(-1, 3, -1, -1)  # after the resize: a grey image needs it once
+
+
+def color(images: Tensor) -> Tensor:
+    """uint8 b c h w without its alpha channel: b 1|3 h w. UserError for any other number of channels."""
+    channels = images.shape[1]
+    if channels not in (1, 3, 4):
+        raise UserError(f"feature extractors take images of 1, 3 or 4 channels (grey, RGB, RGBA), not {channels}")
+    return images[:, :3]
