@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, SerializeAsAny, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError, to_jsonable_python
 
-from genzoo.errors import UserError, nearest
+from genzoo.errors import UserError, nearest, reason
+from genzoo.parts import lacking
 from genzoo.registry import Registry
 
 
@@ -17,15 +23,21 @@ class Strict(BaseModel, extra="forbid", frozen=True, validate_default=True, allo
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unknown_keys(cls, values: Any) -> Any:
+    def _refuse_unknown_keys_and_booleans_for_numbers(cls, values: Any) -> Any:
         if isinstance(values, dict):
-            unknown = [key for key in values if key not in cls.model_fields]
-            if unknown:
-                options = ", ".join(cls.model_fields)
-                raise located(cls, [
-                    (key, f"unknown option{nearest(str(key), cls.model_fields)} (options: {options})", values[key])
-                    for key in unknown
-                ])  # fmt: skip
+            options = ", ".join(cls.model_fields)
+            errors = [
+                (key, f"unknown option{nearest(str(key), cls.model_fields)} (options: {options})", values[key])
+                for key in values
+                if key not in cls.model_fields
+            ]
+            errors += [  # pydantic would take true for 1
+                (key, f"expected {_words(field.annotation)}, not {str(values[key]).lower()}", values[key])
+                for key, field in cls.model_fields.items()
+                if isinstance(values.get(key), bool) and not re.search(r"\b(bool|Any)\b", _words(field.annotation))
+            ]
+            if errors:
+                raise located(cls, errors)
         return values
 
 
@@ -48,6 +60,18 @@ def located(model: type, errors: list[tuple[Any, str, Any]]) -> ValidationError:
     )
 
 
+@dataclass(frozen=True)
+class OneOf:
+    """Mark on a field type that holds one of several named Configs: help and the JSON schema read it."""
+
+    kind: str
+    names: Callable[[], list[str]]
+    config: Callable[[str], type[Config]]  # of a name
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        return {"$ref": f"#/$defs/{self.kind}"}
+
+
 def part(registry: Registry) -> Any:
     """Field type for `{name: ..., options}` (or just the name), checked by the named part's own Config."""
 
@@ -59,51 +83,116 @@ def part(registry: Registry) -> Any:
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             raise ValueError(f"expected {{name: ..., options}} with one of: {', '.join(registry.entries)}")
         try:
-            config = registry.get(value["name"]).Config
+            config = config_of(registry, value["name"])
+            return config.model_validate(value)
         except UserError as error:
             raise located(Config, [("name", str(error), value["name"])]) from error
-        return config.model_validate(value)
+        except ValidationError as error:
+            for line in error.errors():
+                option = line["loc"][0] if line["loc"] else None
+                if option in config.model_fields and option not in value and line["type"] != "missing":
+                    fault = f"the default of {registry.kind}/{value['name']} for this option is wrong: {line['msg']}"
+                    raise located(Config, [(option, f"{fault} ({place_of(config)})", line["input"])]) from error
+            raise
+        except Exception as error:  # a plugin's own validators may fail in any way
+            fault = f"the Config of {registry.kind}/{value['name']} fails: {reason(error)} ({place_of(config)})"
+            raise located(Config, [("name", fault, value["name"])]) from error
 
-    return Annotated[SerializeAsAny[Config], BeforeValidator(parse)]
+    choices = OneOf(registry.kind, registry.names, lambda name: config_of(registry, name))
+    return Annotated[SerializeAsAny[Config], BeforeValidator(parse), choices]
+
+
+def config_of(registry: Registry, name: str) -> type[Config]:
+    """The Config of a registered part; UserError when there is no such part or it has none."""
+    part = registry.get(name)
+    config = getattr(part, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, Config)):
+        raise UserError(
+            f"{registry.kind}/{name} ({registry.entries[name].owner}): the class {part.__name__} needs its options "
+            f"as a nested `class Config(genzoo.Config)` ({place_of(part)})"
+        )
+    return config
+
+
+def place_of(target: Any) -> str:
+    """`file:line` of a class, for messages to whoever wrote it."""
+    try:
+        return f"{inspect.getsourcefile(target)}:{inspect.getsourcelines(target)[1]}"
+    except (OSError, TypeError):  # typed into a notebook or an interpreter
+        return f"{target.__module__}.{target.__qualname__}"
 
 
 def build(registry: Registry, config: Config, *args: Any, **wiring: Any) -> Any:
     """Make the part a config names; a size it cannot handle becomes a UserError that names the part."""
+    place = f"{registry.kind}/{config.name}"
+    given = ", ".join(f"{key}={value}" for key, value in wiring.items() if isinstance(value, (tuple, int)))
+    part = registry.get(config.name)
     try:
-        return registry.get(config.name)(config, *args, **wiring)
+        inspect.signature(part).bind(config, *args, **wiring)
+    except TypeError as error:
+        expected = ", ".join(["config", *wiring])
+        raise UserError(f"{place}: its __init__ must take ({expected}): {error} ({place_of(part)})") from None
+    try:
+        built = part(config, *args, **wiring)
     except UserError:
         raise
     except Exception as error:  # a plugin's constructor may fail in any way
-        place = f"{registry.kind}/{config.name}"
-        given = ", ".join(f"{key}={value}" for key, value in wiring.items() if isinstance(value, (tuple, int)))
-        raise UserError(f"{place} cannot be built for {given or 'this recipe'}: {error}") from error
+        message = error if isinstance(error, ValueError) else reason(error)
+        raise UserError(f"{place} cannot be built for {given or 'this recipe'}: {message}") from error
+    if problem := lacking(registry.kind, built):
+        raise UserError(f"{place}: {problem} ({place_of(part)})")
+    return built
 
 
-def options(config: type[Strict]) -> list[dict[str, Any]]:
-    """The options of a part as rows of option, type, default and description, taken from its Config."""
+def options(config: type[Strict], prefix: str = "") -> list[dict[str, Any]]:
+    """The options of a part as rows of option, type (with its bounds), default and description, from its Config.
+
+    Options inside options come as `outer.inner`; those of a nested part are its own: `genzoo show KIND/NAME`.
+    """
     rows = []
     for option, field in config.model_fields.items():
-        if option != "name":
-            default = "required" if field.is_required() else field.get_default(call_default_factory=True)
-            default = default.model_dump(mode="json") if isinstance(default, BaseModel) else default
-            row = {"option": option, "type": _words(field.annotation), "default": default}
-            rows.append(row | {"description": field.description or ""})
+        if option == "name" and issubclass(config, Config):
+            continue
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, Strict) and not issubclass(inner, Config):
+            rows += options(inner, f"{prefix}{option}.")
+            continue
+        words = _words(Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation)
+        default = (
+            "required" if field.is_required() else to_jsonable_python(field.get_default(call_default_factory=True))
+        )
+        row = {"option": f"{prefix}{option}", "type": words, "default": default}
+        rows.append(row | {"description": field.description or ""})
     return rows
 
 
+BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "length >=", "max_length": "length <="}
+
+
 def _words(annotation: Any) -> str:
-    """A type as a recipe's author would say it: `int | null`, `shared | pair`, `list of part`."""
+    """A type as a recipe's author would say it: `int >= 1 | null`, `shared | pair`, `list of decoders part`."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return " | ".join(map(str, arguments))
     if origin in (Union, UnionType):
         return " | ".join(map(_words, arguments))
     if origin is Annotated:
-        return _words(arguments[0])
+        for mark in arguments[1:]:
+            if isinstance(mark, OneOf):
+                return f"{mark.kind} part"
+        bounds = [f"{sign} {value}" for mark in arguments[1:] for sign, value in _bounds(mark)]
+        words = _words(arguments[0])
+        if bounds and " | null" in words:
+            return words.replace(" | null", f" {', '.join(bounds)} | null")
+        return " ".join([words, ", ".join(bounds)]).strip()
     if origin in (list, tuple):
-        return f"list of {_words(arguments[0])}"
+        return f"list of {_words(arguments[0])}" if arguments else "list"
     if annotation is type(None):
         return "null"
-    if isinstance(annotation, type) and issubclass(annotation, Strict):
-        return "part" if issubclass(annotation, Config) else "options"
     return getattr(annotation, "__name__", str(annotation))
+
+
+def _bounds(mark: Any) -> list[tuple[str, Any]]:
+    if isinstance(mark, FieldInfo):
+        return [bound for inner in mark.metadata for bound in _bounds(inner)]
+    return [(sign, value) for name, sign in BOUNDS.items() if (value := getattr(mark, name, None)) is not None]

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+    from pydantic import BaseModel
     from torch import Generator, Tensor
-
-    from genzoo.config import Config
 
 Shape = tuple[int, ...]
 
@@ -130,8 +129,35 @@ class Features(Protocol):
     protocol: dict  # weights' sha256, input size, resize: what a number made with these features must state
 
     @classmethod
-    def fetch(cls, config: Config) -> None:
+    def fetch(cls, config: BaseModel) -> None:
         """Have the weights at hand before a run starts; UserError says which file to put where."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 b c h w (any size, 1, 3 or 4 channels) -> float32 b dim."""
+
+
+PROTOCOLS: dict[str, type] = {
+    "encoders": Encoder,
+    "latents": Latent,
+    "decoders": Decoder,
+    "heads": Head,
+    "objectives": Objective,
+    "samplers": Sampler,
+    "datasets": Dataset,
+    "features": Features,
+}
+
+
+def lacking(kind: str, part: object) -> str:
+    """What a part lacks of its kind's contract, in words; empty when all is there."""
+    protocol = PROTOCOLS[kind]
+    methods = [name for name in vars(protocol) if name == "__call__" or name[0] != "_"]
+    for member in (*protocol.__annotations__, *methods):
+        if not hasattr(part, member):
+            return f"it has no `{member}`, which the contract genzoo.parts.{protocol.__name__} asks for"
+        value = getattr(part, member)
+        if protocol.__annotations__.get(member) == "Shape" and not (
+            isinstance(value, tuple) and value and all(isinstance(size, int) and size > 0 for size in value)
+        ):
+            return f"its `{member}` is {value!r}, not a tuple of positive sizes without the batch (a single one: (n,))"
+    return ""

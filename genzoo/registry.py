@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
+from typing import TYPE_CHECKING
 
-from genzoo.errors import UserError, nearest
+from genzoo.errors import UserError, nearest, reason
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,7 @@ class Entry:
     name: str
     target: str | type  # "package.module:Class", or the class itself when registered by code
     owner: str  # the package, file or notebook it comes from, with its version where there is one
+    package: str = ""  # the installed package that names it by an entry point
     clash: str = ""  # another owner of the same name: using the name is refused
 
 
@@ -29,17 +35,16 @@ class Registry:
         self._by_code: dict[str, Entry] = {}
         self.loading: str = ""  # owner of whatever registers now, set while a plugin file is executed
 
-    @cached_property
+    @property
     def _installed(self) -> dict[str, Entry]:
         """Entry points of the group `genzoo.<kind>` of every installed package."""
-        from importlib.metadata import entry_points
-
         entries: dict[str, Entry] = {}
-        for point in entry_points(group=f"genzoo.{self.kind}"):
-            owner = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown package"
-            known = self._builtin.get(point.name) or entries.get(point.name)
-            clash = known.owner if known and known.owner != owner else ""
-            entries[point.name] = Entry(point.name, point.value, owner, clash)
+        for point in entry_points():
+            if point.group == f"genzoo.{self.kind}":
+                package, owner = owner_of(point)
+                known = self._builtin.get(point.name) or entries.get(point.name)
+                clash = known.owner if known and known.owner != owner else ""
+                entries[point.name] = Entry(point.name, point.value, owner, package, clash)
         return entries
 
     @property
@@ -51,9 +56,18 @@ class Registry:
         return [name for name in self.entries if fnmatch.fnmatchcase(name, pattern)]
 
     def register(self, name: str):
-        """Class decorator: `@DECODERS.register("mine")`. A name that somebody else owns is refused."""
+        """Class decorator: `@DECODERS.register("mine")`. A name that somebody else owns is refused.
+
+        Names are letters, digits, `_`, `-` and `.`, with an owner before a slash if wanted: `acme/convnext`.
+        """
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise UserError(
+                f'{self.kind}: {name!r} is no name for a part: `register("mine")` or `register("acme/mine")`'
+            )
 
         def add(part: type) -> type:
+            if not isinstance(part, type):
+                raise UserError(f"{self.kind}/{name}: `register` goes above a class, not {part!r}")
             owner = self.loading or part.__module__
             known = self.entries.get(name)
             # Running a notebook cell again replaces the class it registered before.
@@ -73,24 +87,89 @@ class Registry:
         """The class registered under `name`; UserError says why when there is none or it cannot be imported."""
         entry = self.entries.get(name)
         if entry is None:
-            raise UserError(
-                f"no {self.kind} part is called '{name}'{nearest(name, self.entries)} "
-                f"(registered: {', '.join(self.entries)})"
-            )
+            raise UserError(self._unknown(name))
+        place = f"{self.kind}/{name}"
         if entry.clash:
-            raise UserError(
-                f"{self.kind}/{name} is claimed by {entry.owner} and by {entry.clash}; uninstall or rename one"
-            )
+            raise UserError(f"{place} is claimed by {entry.owner} and by {entry.clash}; uninstall or rename one")
         if isinstance(entry.target, type):
             return entry.target
+        if problem := unsuited(entry.package):
+            raise UserError(f"{place} ({entry.owner}): {problem}")
         module, _, attribute = entry.target.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
-        except Exception as error:  # a plugin may fail in any way while it is imported
+            part = getattr(importlib.import_module(module), attribute, None)
+        except (Exception, SystemExit) as error:  # a plugin may fail in any way while it is imported
             raise UserError(
-                f"{self.kind}/{name} ({entry.owner}) cannot be imported from {entry.target}: "
-                f"{type(error).__name__}: {error}"
+                f"{place} ({entry.owner}) cannot be imported from {entry.target}: {reason(error)}"
             ) from error
+        if not isinstance(part, type):
+            raise UserError(f"{place} ({entry.owner}): {module} has no class '{attribute}'; correct its entry point")
+        return part
+
+    def _unknown(self, name: str) -> str:
+        """Why there is no such part: another kind's, an owner that is not installed, or a nearby name."""
+        message = f"no {self.kind} part is called '{name}'"
+        for other in KINDS.values():
+            if other is not self and name in other.entries:
+                return f"{message}: it is one of the {other.kind}"
+        owner, slash, _ = name.rpartition("/")
+        known = {part for registry in KINDS.values() for part in registry.entries}
+        if slash and not any(part.startswith(f"{owner}/") for part in known):
+            return (
+                f"{message}, and no installed package registers names of '{owner}/': install the one that does, or "
+                "name its file under `plugins:` or with --plugin (`genzoo plugins` lists what was found)"
+            )
+        bare = name.rpartition("/")[2]  # `convnext` may have become `acme/convnext`, or the other way round
+        moved = [part for part in self.entries if part.rpartition("/")[2] == bare]
+        close = f"; did you mean '{moved[0]}'?" if moved else nearest(name, self.entries)
+        return f"{message}{close} (registered: {', '.join(self.entries)})"
+
+
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+@cache
+def entry_points() -> tuple[EntryPoint, ...]:
+    """Entry points of all groups `genzoo.*`, from one look at the installed packages."""
+    from importlib import metadata
+
+    points = metadata.entry_points()
+    return tuple(
+        point for group in sorted(points.groups) if group.startswith("genzoo.") for point in points.select(group=group)
+    )
+
+
+def owner_of(point: EntryPoint) -> tuple[str, str]:
+    """(package, package and version) an entry point comes from."""
+    return (point.dist.name, f"{point.dist.name} {point.dist.version}") if point.dist else ("", "unknown package")
+
+
+def unsuited(package: str) -> str:
+    """Why an installed package cannot work with this genzoo, by its own `genzoo>=...` requirement; empty if it can."""
+    if not package:
+        return ""
+    from importlib.metadata import requires
+
+    from packaging.requirements import Requirement
+
+    for requirement in map(Requirement, requires(package) or ()):
+        if requirement.name == "genzoo" and (problem := outside(str(requirement.specifier))):
+            return f"{problem}; install a version of {package} that suits"
+    return ""
+
+
+def outside(versions: str) -> str:
+    """Why this genzoo is not among the versions a plugin was written for (`>=0.1,<0.2`); empty if it is."""
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    from genzoo import __version__
+
+    try:
+        if SpecifierSet(versions).contains(__version__, prereleases=True):
+            return ""
+    except InvalidSpecifier:
+        return f"the genzoo versions it asks for cannot be understood: '{versions}' (such as '>=0.1,<0.2')"
+    return f"it was written for genzoo {versions}, and this is genzoo {__version__}"
 
 
 def _path(part: type) -> tuple[str, str]:

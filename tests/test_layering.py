@@ -17,14 +17,15 @@ ZOO = {"encoders", "latents", "decoders", "heads", "objectives", "samplers", "da
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"run"},
+    {"run", "testing", "measure"},
     {"recipe"},
     {"model", "training", "evaluation"},
     ZOO,
     {"layers"},
-    {"parts", "plugins", "recipe_file"},
+    {"plugins", "recipe_file", "scaffold"},
     {"config", "cache"},
     {"registry"},
+    {"parts"},
     {"errors"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -11,8 +11,8 @@ import click
 
 from genzoo import __version__
 from genzoo.cli.data import data
-from genzoo.cli.options import as_json, plugin_option
-from genzoo.cli.parts import list_parts, show
+from genzoo.cli.options import as_json, complete_recipe, plugin_option
+from genzoo.cli.parts import check, list_parts, list_plugins, new, show
 from genzoo.cli.recipes import recipes
 from genzoo.errors import UserError
 from genzoo.training.signals import Interrupted
@@ -57,7 +57,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=complete_recipe)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder. [default: runs/NAME]")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of the run folder.")
@@ -66,10 +66,11 @@ def cli() -> None:
 def run(recipe: str, overrides: tuple, out: Path | None, resume: bool, plugins: tuple, as_json: bool) -> None:
     """Train, sample, score and draw what RECIPE describes (a file, or the name of a shipped recipe)."""
     from genzoo import run as runs
+    from genzoo.cli.summary import summary
     from genzoo.recipe import read
 
     metrics = runs.run(read(recipe, overrides, plugins), out, resume=resume, command=["genzoo", *sys.argv[1:]])
-    click.echo(json.dumps(metrics, indent=2) if as_json else runs.summary(metrics))
+    click.echo(json.dumps(metrics, indent=2) if as_json else summary(metrics))
 
 
 @cli.command("eval")
@@ -79,9 +80,10 @@ def run(recipe: str, overrides: tuple, out: Path | None, resume: bool, plugins: 
 def evaluate(folder: Path, overrides: tuple, as_json: bool) -> None:
     """Score a finished or interrupted run again; KEY=VALUE may change `evaluation`, `samplers` and `data.root`."""
     from genzoo import run as runs
+    from genzoo.cli.summary import summary
 
     metrics = runs.evaluate_run(folder, overrides)
-    click.echo(json.dumps(metrics, indent=2) if as_json else runs.summary(metrics))
+    click.echo(json.dumps(metrics, indent=2) if as_json else summary(metrics))
 
 
 @cli.command()
@@ -99,5 +101,5 @@ def sample(folder: Path, num: int, out: Path, sampler: str | None, part: str, se
     click.echo(f"{num} images in {out}")
 
 
-for command in (list_parts, show, recipes, data):
+for command in (list_parts, show, list_plugins, new, check, recipes, data):
     cli.add_command(command)
