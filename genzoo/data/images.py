@@ -7,10 +7,11 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -19,6 +20,7 @@ from genzoo.data.files import CorruptFile, Tree
 from genzoo.parts import Shape
 
 log = logging.getLogger(__name__)
+T, R = TypeVar("T"), TypeVar("R")
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # not all that Pillow reads: some run programs
@@ -108,19 +110,27 @@ def decode_all(
                 bad.append(name)
         return images, bad
 
-    # Threads are enough: Pillow and zlib release the interpreter lock while they decode, resize and unpack.
+    for images, bad in in_order(load_some, [names[first : first + CHUNK] for first in range(0, len(names), CHUNK)]):
+        if skipped is not None:
+            skipped.extend(bad)
+        if images[start:]:
+            yield np.stack(images[start:])
+        start = max(0, start - len(images))
+
+
+def in_order(work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+    """`map`, on all cores, a few tasks ahead of the reader.
+
+    Threads are enough: NumPy, Pillow and zlib release the interpreter lock while they compute, decode and unpack.
+    """
     num_threads = min(16, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(num_threads)
-    todo = (names[first : first + CHUNK] for first in range(0, len(names), CHUNK))
-    ahead = deque(pool.submit(load_some, some) for some in islice(todo, num_threads + 2))
+    todo = iter(tasks)
+    ahead = deque(pool.submit(work, task) for task in islice(todo, num_threads + 2))
     try:
         while ahead:
-            images, bad = ahead.popleft().result()
-            ahead.extend(pool.submit(load_some, some) for some in islice(todo, 1))
-            if skipped is not None:
-                skipped.extend(bad)
-            if images[start:]:
-                yield np.stack(images[start:])
-            start = max(0, start - len(images))
+            result = ahead.popleft().result()
+            ahead.extend(pool.submit(work, task) for task in islice(todo, 1))
+            yield result
     finally:
         pool.shutdown(cancel_futures=True)
