@@ -12,7 +12,7 @@ from genzoo.parts import Shape
 
 CHUNK = 4  # portraits drawn at a time: few, to stay in the processor's cache
 DRAWING = 1  # version of the drawing: raise it when pictures change
-NUM_DRAWS = 160
+NUM_DRAWS = 160  # random numbers that a portrait takes, at most
 
 # Palettes in sRGB, neighbours are mixed: skin from light to dark, hair, eyes.
 SKINS = "f1d0bd e8bd9f dfab87 d29a73 bd8158 a06a45 825034 653d29 4a2d20 38231a"

@@ -45,6 +45,10 @@ def _ramp(x: Array, low: Array | float, high: Array | float) -> Array:
     return t * t * (3 - 2 * t)
 
 
+def _unit(vectors: Array) -> Array:
+    return vectors / np.sqrt(np.square(vectors).sum(0))
+
+
 class _Portrait:
     def __init__(self, face: dict[str, Array], size: int):
         self.face = face
@@ -56,8 +60,8 @@ class _Portrait:
         x, y = (self.X - face["x"]) / face["scale"], (self.Y - face["y"]) / face["scale"]
         self.x, self.y = x * cos + y * sin, y * cos - x * sin
         self.rgb = np.zeros((3, len(cos), size, size), np.float32)
-        light = np.stack(np.broadcast_arrays(face["light_x"], face["light_y"], np.float32(0.75) + 0 * face["light_x"]))
-        self.light = light / np.sqrt(np.square(light).sum(0))
+        light = np.stack([face["light_x"], face["light_y"], np.full_like(face["light_x"], 0.75)])
+        self.light = _unit(light)
         self._surface()
 
     def _surface(self) -> None:
@@ -104,10 +108,9 @@ class _Portrait:
     def background(self) -> None:
         face = self.face
         along = 0.5 + 0.5 * (self.X * face["background_x"] + self.Y * face["background_y"])
-        self._over(face["background"], np.float32(1))
+        self.rgb += face["background"]
         self._over(face["background_2"], np.clip(along, 0, 1))
-        glow = _bump(self.X - face["glow_x"], self.Y - face["glow_y"], 1.3, 1.3)
-        self.rgb *= 0.8 + 0.5 * glow
+        self.rgb *= 0.8 + 0.5 * _bump(self.X - face["glow_x"], self.Y - face["glow_y"], 1.3, 1.3)
 
     def _hair_field(self, bottom: Array) -> Array:
         """Implicit outline of the hair mass, down to a height."""
@@ -138,29 +141,25 @@ class _Portrait:
         face = self.face
         self.mass = self._inside(self._hair_field(face["length"])) * face["has_hair"]
         self.long_hair = self._hair_colour(face["part"], self.y) * (0.9 - 0.25 * _ramp(self.y, 0.1, 0.8))
-        inner = 0.45 + 0.55 * _ramp(np.abs(self.x), 0.1, face["width"] + 0.05)  # dark beside the neck
-        self.long_hair *= inner
+        self.long_hair *= 0.45 + 0.55 * _ramp(np.abs(self.x), 0.1, face["width"] + 0.05)  # dark beside the neck
         self._over(self.long_hair, self.mass)
 
     def body(self) -> None:
         face = self.face
         x, y = (self.X - face["x"]) / face["scale"], (self.Y - face["y"]) / face["scale"]
         x = x + 0.45 * np.sin(face["roll"])
-        skin = face["skin"] * (1 - 0.6 * (1 - _ramp(y, HEIGHT - 0.1, HEIGHT + 0.24))[None])  # shadow of the chin
+        skin = face["skin"] * (0.4 + 0.6 * _ramp(y, HEIGHT - 0.1, HEIGHT + 0.24))  # shadow of the chin
         half = face["neck"] + 0.5 * np.square(np.maximum(y - 0.62, 0))
         u = np.clip(x / half, -1, 1)
         neck = self._shade(u, 0.15, np.sqrt(1.05 - u * u))
-        inside = self._inside(np.abs(x) / half - 1) * (y > 0)
-        self._over(neck * skin, inside)
+        self._over(neck * skin, self._inside(np.abs(x) / half - 1) * (y > 0))
         shoulders = 0.83 + 0.34 * np.abs(x) ** 1.5 - 0.04 * face["masculine"]
         chest = self._shade(0.8 * x, -0.1, 0.7)
-        below = np.clip((y - shoulders) / self.px * face["scale"] + 0.5, 0, 1)
-        self._over(chest * skin, below)
+        self._over(chest * skin, self._band(y, shoulders, np.inf))
         neckline = shoulders - 0.02 + face["neckline"] * np.maximum(0, 1 - np.abs(x / 0.36) ** face["neckline_shape"])
-        cloth = np.clip((y - neckline) / self.px * face["scale"] + 0.5, 0, 1)
         folds = 1 + 0.08 * np.sin(9 * x + 5 * y + face["phase"]) + face["stripes"] * np.sign(np.sin(26 * y))
         rim = 1 - 0.35 * _bump(y - neckline, 0 * x, 0.05, 1)
-        self._over(chest * face["cloth"] * (folds * rim), cloth)
+        self._over(chest * face["cloth"] * (folds * rim), self._band(y, neckline, np.inf))
         self._ears()
         locks = self.mass * _ramp(np.abs(self.x), face["width"] * 0.62, face["width"] * 0.8) * (self.y > 0)
         self._over(self.long_hair, locks)
@@ -174,9 +173,8 @@ class _Portrait:
             r = np.sqrt(np.square(x / 0.085) + np.square((y + 0.3 * side * x) / 0.13))
             hollow = 1 - 0.4 * _bump(x - 0.02 * side, y, 0.05, 0.085)
             light = self._shade(x / 0.12 + 0.3 * side, y / 0.3, 0.6)
-            self._over(
-                light * face["skin"] * hollow, self._inside(r - 1) * np.maximum(face["cropped"], 1 - face["has_hair"])
-            )
+            uncovered = np.maximum(face["cropped"], 1 - face["has_hair"])
+            self._over(light * face["skin"] * hollow, self._inside(r - 1) * uncovered)
 
     def head(self) -> None:
         face, p, q = self.face, self.p, self.q
@@ -199,11 +197,9 @@ class _Portrait:
             rows = np.flatnonzero(((q > top) & (q < bottom) & (self.r < 1)).any((0, 2)))
             some = slice(rows[0], rows[-1] + 1)  # painting elsewhere would be wasted time
             paint(tex[:, :, some], p[:, some], q[:, some])
-        lit = tex * self._shade(*self._bent_normal())
-        lit += self._sheen()
-        hairline = self._hairline()
-        shadow = (1 - _ramp(q - hairline, 0.0, 0.13)) * face["has_hair"]
-        lit *= 1 - 0.45 * shadow
+        normal = self._bent_normal()
+        lit = tex * self._shade(*normal) + self._sheen(normal)
+        lit *= 1 - 0.45 * (1 - _ramp(q - self._hairline(), 0.0, 0.13)) * face["has_hair"]  # shadow of the hair
         self._over(lit, self.on_head)
 
     def _bent_normal(self) -> Array:
@@ -220,36 +216,33 @@ class _Portrait:
         height = 0.085 * ridge + 0.04 * wings + 0.028 * brow * (0.5 + face["masculine"]) - 0.035 * socket
         height += (0.03 + 0.03 * face["smile"]) * cheek + 0.028 * lips + 0.035 * chin
         dy, dx = np.gradient(height, axis=(1, 2))
-        self.bent = self.normal / np.sqrt(np.square(self.normal).sum(0))
-        self.bent[0] -= dx / self.px * face["scale"]
-        self.bent[1] -= dy / self.px * face["scale"]
-        return self.bent
+        bent = _unit(self.normal)
+        bent[0] -= dx / self.px * face["scale"]
+        bent[1] -= dy / self.px * face["scale"]
+        return _unit(bent)
 
-    def _sheen(self) -> Array:
-        """Specular light on the skin."""
-        lx, ly, lz = self.light
-        half = np.stack([lx, ly, lz + 1])
-        half = half / np.sqrt(np.square(half).sum(0))
-        nx, ny, nz = self.bent / np.sqrt(np.square(self.bent).sum(0))
-        spec = np.maximum(0, nx * half[0] + ny * half[1] + nz * half[2])
-        spec = np.square(np.square(np.square(spec)))  # ^8
-        return self.face["sheen"] * np.square(spec) * self.face["key"]
+    def _sheen(self, normal: Array) -> Array:
+        """Specular light on the skin (Blinn, exponent 16)."""
+        half = _unit(self.light + np.float32([0, 0, 1])[:, None, None, None])
+        spec = np.maximum(0, (normal * half).sum(0))
+        for _ in range(4):
+            spec = spec * spec
+        return self.face["sheen"] * spec * self.face["key"]
 
     def _freckles(self, tex: Array, p: Array, q: Array) -> None:
         face = self.face
         where = _bump(np.abs(p) - 0.16, q - 0.15, 0.24, 0.13)
-        dots = np.maximum(
-            0, np.sin(63 * p + 7 * np.sin(41 * q + face["phase"])) * np.sin(71 * q + 5 * np.sin(37 * p)) - 0.3
-        )
-        tex *= 1 - face["freckles"] * where * dots * np.array([0.35, 0.6, 0.75], np.float32)[:, None, None, None]
+        dots = np.sin(63 * p + 7 * np.sin(41 * q + face["phase"])) * np.sin(71 * q + 5 * np.sin(37 * p))
+        tex *= 1 - face["freckles"] * where * np.maximum(0, dots - 0.3) * _colour(0.35, 0.6, 0.75)
 
     def _beard(self, tex: Array, p: Array, q: Array) -> None:
         face = self.face
-        jaw = _ramp(q, 0.22 - 0.6 * np.maximum(np.abs(p) - 0.3, 0) * 1.5, 0.36 - 0.6 * np.maximum(np.abs(p) - 0.3, 0))
+        cheekbone = np.maximum(np.abs(p) - 0.3, 0)
+        jaw = _ramp(q, 0.22 - 0.9 * cheekbone, 0.36 - 0.6 * cheekbone)
         jaw = jaw * (1 - _bump(p, q - MOUTH, 0.21, 0.12) ** 0.5) * _ramp(np.abs(p) + q, 0.36, 0.5)
-        moustache = _bump(p, q - 0.295 - 0.3 * p * p, 0.21, 0.055)
+        moustache = np.minimum(1, 3 * _bump(p, q - 0.295 - 0.6 * p * p, 0.27, 0.055))
         self._over(face["hair"] * 0.9, face["beard"] * jaw, tex)
-        self._over(face["hair"] * 0.9, np.minimum(1, face["moustache"] * 1.6 * moustache), tex)
+        self._over(face["hair"] * 0.9, face["moustache"] * moustache, tex)
 
     def _brows(self, tex: Array, p: Array, q: Array) -> None:
         face = self.face
@@ -265,11 +258,9 @@ class _Portrait:
             dx = p - side * face["eye_apart"]
             t = side * dx / half
             bow = np.maximum(0, 1 - t * t)
-            dy = q - EYE - face["eye_slant"] * -t
-            upper, lower = (
-                -open_ * bow * (1 - 0.15 * t),
-                0.62 * open_ * bow * (1 + 0.2 * t) - 0.25 * open_ * face["smile"] * bow,
-            )
+            dy = q - EYE + face["eye_slant"] * t
+            upper = -open_ * bow * (1 - 0.15 * t)
+            lower = open_ * bow * (0.62 + 0.12 * t - 0.25 * face["smile"])
             inside = self._band(dy, upper, lower) * (np.abs(t) < 1)
             eye = _colour(0.70, 0.69, 0.67) * (0.62 + 0.38 * _ramp(dy - upper, 0, 0.05)) * (1 - 0.25 * t * t)
             ix, iy = dx - face["gaze_x"], dy - face["gaze_y"]
@@ -327,13 +318,14 @@ class _Portrait:
     def glasses(self) -> None:
         face, p, q = self.face, self.p, self.q
         x, y = np.abs(p) - face["eye_apart"], q - EYE - 0.02
-        r = np.abs(x / face["lens_width"]) ** face["lens_shape"] + np.abs(y / face["lens_height"]) ** face["lens_shape"]
-        d = (r ** (1 / face["lens_shape"]) - 1) * face["lens_height"]
+        power = face["lens_shape"]
+        r = (np.abs(x / face["lens_width"]) ** power + np.abs(y / face["lens_height"]) ** power) ** (1 / power)
+        d = (r - 1) * face["lens_height"]
         rim = self._band(d, -face["rim"], face["rim"])
         bridge = self._band(y + 0.03, -face["rim"], face["rim"]) * (np.abs(p) < face["eye_apart"] - face["lens_width"])
         arm = self._band(y + 0.04, -face["rim"], face["rim"]) * (x > face["lens_width"]) * self.on_head
         shown = face["has_glasses"]
-        self._over(face["tint"], shown * face["tint_strength"] * self._band(-d, 0, 9))
-        shine = _bump(x - 0.3 * y, 0 * x, 0.03, 1) * self._band(-d, 0, 9)
+        self._over(face["tint"], shown * face["tint_strength"] * self._band(d, -np.inf, 0))
+        shine = _bump(x - 0.3 * y, 0 * x, 0.03, 1) * self._band(d, -np.inf, 0)
         self.rgb += shown * 0.12 * shine
         self._over(face["rim_colour"], shown * np.clip(rim + bridge + arm, 0, 1) * _ramp(self.r, 1.25, 1.05))

@@ -109,12 +109,10 @@ def _open(folder: Path) -> dict[str, Split] | None:
         for name, entry in card["splits"].items():
             path, shape = folder / f"{name}.u8", (entry["num_images"], h, w, c)
             if path.stat().st_size != prod(shape):
-                raise ValueError(f"{path} is {path.stat().st_size} bytes, not {prod(shape)}")
+                return None
             splits[name] = Split(name, np.memmap(path, np.uint8, "r", shape=shape), entry["sha256"], card)
         return splits
-    except (OSError, ValueError, KeyError) as error:
-        if folder.exists() and folder.suffix != ".partial":
-            log.warning("%s is damaged (%s)", folder, error)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return None
 
 
@@ -154,7 +152,8 @@ def _build(dataset: Dataset, card: dict, folder: Path, progress: Progress | None
         for mark in partial.glob("*.mark"):
             mark.unlink()
         _write_json(partial / "card.json", card)
-        if folder.exists():  # damaged, or _open would have returned it
+        if folder.exists():
+            log.warning("%s was damaged and is replaced", folder)  # or _open would have returned it
             shutil.rmtree(folder)
         partial.rename(folder)
     except Exception as error:  # not KeyboardInterrupt: what is interrupted goes on next time
