@@ -1,0 +1,293 @@
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from genzoo.cache import cache_dir
+from genzoo.config import Config
+from genzoo.data import store
+from genzoo.errors import UserError
+
+
+def pictures(split, num):
+    """num small pictures that are all different."""
+    seed = {"train": 0, "test": 1}[split]
+    return np.random.default_rng(seed).integers(0, 256, (num, 4, 5, 3), np.uint8)
+
+
+class Numbers:
+    """A dataset of noise that can be told to fail."""
+
+    class Config(Config):
+        num: int = 50
+        fail_after: int | None = None
+
+    image_shape = (3, 4, 5)
+    splits = ("train", "test")
+
+    def __init__(self, config):
+        self.config = config
+        self.started: list[tuple[str, int]] = []
+
+    def locate(self):
+        return {"source": "noise", "num_images": {"train": self.config.num, "test": 7}}
+
+    def read(self, split, start=0):
+        self.started.append((split, start))
+        images = pictures(split, self.config.num if split == "train" else 7)
+        for first in range(start, len(images), 10):
+            if self.config.fail_after is not None and first >= self.config.fail_after:
+                raise RuntimeError("the source broke")
+            yield images[first : first + 10]
+
+
+def prepare(dataset=None, progress=None, **options):
+    config = Numbers.Config(name="numbers", **options)
+    return store.prepare(dataset or Numbers(config), config, progress)
+
+
+def folders(cache):
+    return sorted(path.name for path in (cache / "datasets").glob("*") if path.is_dir())
+
+
+def test_cache_dir_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("GENZOO_CACHE", "~/somewhere")
+    assert cache_dir() == (type(tmp_path).home() / "somewhere")
+    monkeypatch.delenv("GENZOO_CACHE")
+    assert cache_dir().name == "genzoo"
+
+
+def test_prepared_images_are_those_that_were_read():
+    seen = []
+    splits = prepare(progress=lambda *args: seen.append(args))
+    assert list(splits) == ["train", "test"]
+    for name, num in (("train", 50), ("test", 7)):
+        split = splits[name]
+        assert isinstance(split.images, np.memmap) and split.images.dtype == np.uint8 and len(split) == num
+        np.testing.assert_array_equal(split.images, pictures(name, num))
+        assert split.sha256 == hashlib.sha256(pictures(name, num).tobytes()).hexdigest()
+        split.verify()
+        with pytest.raises(ValueError, match="read-only"):
+            split.images[0] = 0
+    assert seen[0] == ("train", 10, 50) and seen[-1] == ("test", 7, 7)
+    card = splits["train"].card
+    assert card["source"]["source"] == "noise" and card["image_shape"] == [3, 4, 5] and card["config"]["num"] == 50
+    assert card["splits"]["test"] == {"num_images": 7, "sha256": splits["test"].sha256}
+
+
+def test_second_call_reads_nothing_and_other_options_are_another_folder(cache):
+    prepare()
+    dataset = Numbers(Numbers.Config(name="numbers"))
+    prepare(dataset)
+    assert dataset.started == []
+    prepare(num=20)
+    assert len(folders(cache)) == 2
+
+
+def test_a_failing_read_leaves_nothing(cache):
+    with pytest.raises(RuntimeError, match="the source broke"):
+        prepare(fail_after=20)
+    assert folders(cache) == []
+
+
+def test_interruption_goes_on_where_it_was(cache, monkeypatch):
+    monkeypatch.setattr(store, "MARK_BYTES", 1)
+
+    def interrupt(split, done, total):
+        if done == 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(progress=interrupt)
+    (partial,) = folders(cache)
+    assert partial.endswith(".partial") and store.listing()[0].card is None
+    dataset = Numbers(Numbers.Config(name="numbers"))
+    splits = prepare(dataset)
+    assert dataset.started[0] == ("train", 20)  # the last mark before the interruption
+    np.testing.assert_array_equal(splits["train"].images, pictures("train", 50))
+    splits["train"].verify()
+
+
+def test_a_damaged_partial_is_not_gone_on_with(cache, monkeypatch):
+    monkeypatch.setattr(store, "MARK_BYTES", 1)
+
+    def interrupt(split, done, total):
+        if split == "test":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(progress=interrupt)
+    (partial,) = (cache / "datasets").glob("*.partial")
+    mark = json.loads((partial / "train.mark").read_text())
+    (partial / "train.mark").write_text(json.dumps({"num_images": 20, "sha256": mark["sha256"]}))
+    dataset = Numbers(Numbers.Config(name="numbers"))
+    np.testing.assert_array_equal(prepare(dataset)["train"].images, pictures("train", 50))
+    assert dataset.started == [("train", 0), ("test", 0)]
+
+
+def test_kill_leaves_a_partial_that_the_next_process_finishes(cache, tmp_path):
+    script = tmp_path / "slow.py"
+    script.write_text(textwrap.dedent("""
+        import sys, time
+        import numpy as np
+        from genzoo.config import Config
+        from genzoo.data import store
+        store.MARK_BYTES = 1
+
+        class Slow:
+            Config = Config
+            image_shape, splits = (1, 8, 8), ("train",)
+            def locate(self): return {"source": "slow"}
+            def read(self, split, start=0):
+                for number in range(start, 40):
+                    time.sleep(float(sys.argv[1]))
+                    yield np.full((1, 8, 8, 1), number, np.uint8)
+
+        first = []
+        splits = store.prepare(Slow(), Config(name="slow"), lambda split, done, total: first.append(done))
+        print(first[0], splits["train"].images[:, 0, 0, 0].tolist() == list(range(40)))
+    """))
+    victim = subprocess.Popen([sys.executable, str(script), "0.05"])
+    mark = None
+    while mark is None or not mark.exists():
+        time.sleep(0.02)
+        mark = next((cache / "datasets").glob("*.partial/*.mark"), None) if cache.exists() else None
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    first, same = subprocess.check_output([sys.executable, str(script), "0"], text=True).split()
+    assert int(first) > 1 and same == "True"
+
+
+def test_two_processes_at_once_prepare_once(cache, tmp_path):
+    script = tmp_path / "both.py"
+    script.write_text(textwrap.dedent("""
+        import sys, time
+        import numpy as np
+        from genzoo.config import Config
+        from genzoo.data import store
+
+        class Slow:
+            Config = Config
+            image_shape, splits = (1, 8, 8), ("train",)
+            def locate(self): return {"source": "slow"}
+            def read(self, split):
+                open(sys.argv[1], "a").write("read ")
+                time.sleep(0.5)
+                yield np.zeros((1, 8, 8, 1), np.uint8)
+
+        print(len(store.prepare(Slow(), Config(name="slow"))["train"]))
+    """))
+    log = tmp_path / "log"
+    both = [subprocess.Popen([sys.executable, str(script), str(log)], stdout=subprocess.PIPE) for _ in range(2)]
+    assert [process.communicate()[0].split() for process in both] == [[b"1"], [b"1"]]
+    assert log.read_text() == "read "
+
+
+@pytest.mark.parametrize("damage", ["truncate", "card", "missing"])
+def test_a_damaged_store_is_prepared_anew(cache, damage):
+    path = prepare()["test"].images.filename
+    folder = os.path.dirname(path)
+    if damage == "truncate":
+        os.truncate(path, 10)
+    elif damage == "card":
+        open(os.path.join(folder, "card.json"), "w").write('{"image_shape": 3}')
+    else:
+        os.remove(path)
+    np.testing.assert_array_equal(prepare()["test"].images, pictures("test", 7))
+
+
+def test_verify_notices_a_changed_byte():
+    split = prepare()["train"]
+    with open(split.images.filename, "r+b") as file:
+        file.seek(100)
+        file.write(b"\xff\x00\xff")
+    with pytest.raises(UserError, match="changed or damaged"):
+        split.verify()
+
+
+def test_full_disk_is_one_sentence_and_leaves_nothing(cache):
+    def full(split, done, total):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UserError, match="the disk is full.*GENZOO_CACHE"):
+        prepare(progress=full)
+    assert folders(cache) == []
+
+
+def test_too_little_space_is_noticed_before_reading(cache, monkeypatch):
+    usage = type(store.shutil.disk_usage("/"))
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 3419))
+    dataset = Numbers(Numbers.Config(name="numbers"))
+    with pytest.raises(UserError, match="takes 0.00 GB"):
+        prepare(dataset)  # 57 images of 60 bytes
+    assert dataset.started == [] and folders(cache) == []
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 3420))
+    prepare(dataset)
+
+
+def test_a_cache_that_cannot_be_written(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="cannot be written.*GENZOO_CACHE"):
+        prepare()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((1, 4, 5, 3), np.float32),
+        np.zeros((1, 3, 4, 5), np.uint8),
+        np.zeros((4, 5, 3), np.uint8),
+        [[1]],
+    ],
+)
+def test_arrays_that_are_not_images_are_refused(cache, bad):
+    class Bad(Numbers):
+        def read(self, split):
+            yield bad
+
+    with pytest.raises(UserError, match=r"Bad, split 'train': read\(\) must give uint8"):
+        prepare(Bad(Numbers.Config()))
+    assert folders(cache) == []
+
+
+def test_a_split_without_images_is_refused(cache):
+    with pytest.raises(UserError, match="there are no images"):
+        prepare(num=0)
+    assert folders(cache) == []
+
+
+def test_listing_gives_paths_and_sizes(cache):
+    assert store.listing() == []
+    prepare()
+    (only,) = store.listing()
+    assert only.path.parent == cache / "datasets" and only.card["dataset"] == "numbers"
+    assert only.num_bytes == 57 * 60 + (only.path / "card.json").stat().st_size
+
+
+def test_memory_stays_bounded():
+    class Large:
+        image_shape, splits = (3, 64, 64), ("train",)
+
+        def locate(self):
+            return {"source": "large"}
+
+        def read(self, split):
+            for value in range(100):
+                yield np.full((100, 64, 64, 3), value, np.uint8)  # 1.2 MB of the 123 MB
+
+    tracemalloc.start()
+    try:
+        assert len(store.prepare(Large(), Config(name="large"))["train"]) == 10_000
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
