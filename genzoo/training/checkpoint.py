@@ -47,6 +47,8 @@ def save(
         for name, tensors in groups.items():
             save_file(_saveable(tensors), partial / f"{name}.safetensors", metadata=metadata)
         (partial / "state.json").write_text(json.dumps(state))
+        for path in partial.iterdir():  # safetensors makes files that only their owner can read
+            path.chmod((partial / "state.json").stat().st_mode)
         digests = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
         (partial / "manifest.json").write_text(json.dumps(digests, indent=1))
         for path in [*partial.iterdir(), partial]:
@@ -108,12 +110,12 @@ def load_weights(module: nn.Module, checkpoint: Path, group: str) -> None:
 
 
 def pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """`tree` (dicts, lists, tensors, numbers) as JSON; its tensors go into `tensors`, `name` first in their keys."""
+    """`tree` (dicts, lists, tensors, numbers) as JSON; its tensors go into `tensors` under the path from `name` on."""
     if isinstance(tree, Tensor):
         tensors[name] = tree
         return {"tensor": name}
     if isinstance(tree, dict):
-        return {"dict": [[key, pack(value, f"{name}.{key}", tensors)] for key, value in tree.items()]}
+        return {"dict": [[key, pack(value, f"{name}.{key}".lstrip("."), tensors)] for key, value in tree.items()]}
     if isinstance(tree, (list, tuple)):
         return [pack(value, f"{name}.{i}", tensors) for i, value in enumerate(tree)]
     return tree

@@ -26,8 +26,8 @@ def check_optimizer(config: OptimizerConfig) -> None:
         raise UserError(f"train.optimizer.name: {config.name} needs second-order gradients, which are not computed")
     try:
         get_optimizer_class(config.name)
-    except ImportError as error:
-        raise UserError(f"train.optimizer.name: {config.name} needs a package that is missing: {error}") from error
+    except (ImportError, AssertionError) as error:  # of apex and bitsandbytes, which are optional
+        raise UserError(f"train.optimizer.name: {config.name} cannot be used here: {error}") from error
     for option, known in (("betas", info.has_betas), ("momentum", info.has_momentum), ("eps", info.has_eps)):
         if getattr(config, option) is not None and not known:
             raise UserError(f"train.optimizer.{option}: {config.name} has no such option; remove it")

@@ -47,7 +47,8 @@ class State:
         self.config, self.folder, self.seed, self.metadata = config, folder, seed, metadata
         self.done = self.saved = 0
         self.seconds = 0.0
-        processes = PartialState()
+        # Said outright, or the processes of a CPU launch would each take themselves for the only one.
+        processes = PartialState(cpu=not torch.accelerator.is_available())
         self.device = processes.device
         self.feed = Feed(
             images, config.batch_size, seed, device=self.device, parts=config.grad_accumulation,
@@ -108,7 +109,7 @@ class State:
             "seconds": seconds,
             "names": self.rows.names,
             "rows": rows,
-            "optimizer": checkpoint.pack(self.optimizer.state_dict(), "optimizer", groups["optimizer"]),
+            "optimizer": checkpoint.pack(self.optimizer.state_dict(), "", groups["optimizer"]),
             "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
         }
         if self.accelerator.is_main_process:

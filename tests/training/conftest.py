@@ -16,11 +16,13 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (37, 8, 8, 3), dtype=np.uint8
 
 
 class Toy(nn.Module):
-    """A convolutional VAE on 8x8 images, with everything a checkpoint must hold: BatchNorm, noise, a dead buffer."""
+    """A convolutional VAE on 8x8 images, with what makes resuming hard: BatchNorm and noise."""
 
     def __init__(self, dim=8):
         super().__init__()
-        self.encoder = nn.Sequential(nn.Conv2d(3, dim, 3, 2, 1), nn.BatchNorm2d(dim), nn.SiLU(), nn.Conv2d(dim, dim, 4))
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, dim, 3, 2, 1, bias=False), nn.BatchNorm2d(dim), nn.SiLU(), nn.Conv2d(dim, dim, 4)
+        )
         self.decoder = nn.Sequential(nn.Conv2d(dim // 2, 3 * 64, 1), nn.PixelShuffle(8), nn.Sigmoid())
 
     def forward(self, x):
@@ -28,11 +30,20 @@ class Toy(nn.Module):
         return mean, logvar, self.decoder(mean + torch.randn_like(mean) * (0.5 * logvar).exp())
 
 
-class ToyObjective(nn.Module):
-    """A learned gamma (a parameter) and a running error (a buffer)."""
+class PlainToy(Toy):
+    """Neither noise nor BatchNorm in training mode, both of which see each process's and part's images alone."""
 
-    def __init__(self, poison=None):
+    def forward(self, x):
+        mean, logvar = self.encoder.eval()(x).chunk(2, 1)
+        return mean, logvar, self.decoder(mean)
+
+
+class ToyObjective(nn.Module):
+    """A learned gamma (a parameter) and a running error (a buffer); NaN at step `poison`, or from there on."""
+
+    def __init__(self, poison=None, lasting=False):
         super().__init__()
+        self.lasting = lasting
         self.log_gamma = nn.Parameter(torch.zeros(()))
         self.register_buffer("error_ema", torch.ones(()))
         self.poison = poison
@@ -40,23 +51,38 @@ class ToyObjective(nn.Module):
     def forward(self, model, x, step):
         mean, logvar, y = model(x)
         mse = (x - y.float()).square().mean()
+        if self.poison is not None:
+            mse = torch.where(step >= self.poison if self.lasting else step == self.poison, torch.nan, mse)
         if self.training:
             self.error_ema.lerp_(mse.detach(), 0.1)
         rec = 0.5 * x[0].numel() * (mse / self.log_gamma.exp() + self.log_gamma)
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1).mean()
-        loss = rec + kl
-        if self.poison is not None:
-            loss = torch.where(step == self.poison, loss * torch.nan, loss)
         terms = {"rec": rec, "kl": kl, "mse": mse, "gamma": self.log_gamma.exp(), "ema": self.error_ema.clone()}
-        return {"loss": loss, **{name: term.detach().float() for name, term in terms.items()}}
+        return {"loss": rec + kl, **{name: term.detach().float() for name, term in terms.items()}}
 
 
-def train_toy(folder, *, model_seed=0, poison=None, images=IMAGES, resume=False, panel=None, **config):
-    torch.manual_seed(model_seed)
-    model, objective = Toy(), ToyObjective(poison)
-    config = TrainConfig(**{"steps": 20, "batch_size": 10, "precision": "fp32", "log_every": 4, "ema": 0.9, **config})
+def make_toy(kind=Toy, poison=None, lasting=False, seed=0):
+    torch.manual_seed(seed)
+    return kind(), ToyObjective(poison, lasting)
+
+
+def train_toy(
+    folder,
+    *,
+    plain=False,
+    model_seed=0,
+    poison=None,
+    lasting=False,
+    images=IMAGES,
+    resume=False,
+    panel=None,
+    progress=False,
+    **settings,
+):
+    model, objective = make_toy(PlainToy if plain else Toy, poison, lasting, model_seed)
+    config = TrainConfig(**{"steps": 20, "batch_size": 10, "precision": "fp32", "log_every": 4, "ema": 0.9, **settings})
     result = train(
-        model, objective, images, config, folder=folder, seed=3, resume=resume, panel=panel, progress=False
+        model, objective, images, config, folder=folder, seed=3, resume=resume, panel=panel, progress=progress
     )  # fmt: skip
     return model, objective, result
 
@@ -64,6 +90,16 @@ def train_toy(folder, *, model_seed=0, poison=None, images=IMAGES, resume=False,
 @pytest.fixture
 def run():
     return train_toy
+
+
+@pytest.fixture
+def toy():
+    return make_toy()
+
+
+@pytest.fixture
+def images():
+    return IMAGES
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -38,7 +39,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_killed_and_resumed_equals_undisturbed(tmp_path, run, monkeypatch, settings):
     settings = {"checkpoint_every": 3, **settings}
-    model, _, _ = run(tmp_path / "whole", **settings)
+    model = run(tmp_path / "whole", **settings)[0]
     clip = Trainer._clip
     for kill in (1, 2, 7, 9, 18):
 
@@ -52,27 +53,45 @@ def test_killed_and_resumed_equals_undisturbed(tmp_path, run, monkeypatch, setti
             # Before the first checkpoint the recipe's seed makes the weights; afterwards only the checkpoint may.
             run(tmp_path / "killed", resume=True, model_seed=0 if kill < 9 else kill, **settings)
     monkeypatch.undo()
-    resumed, _, _ = run(tmp_path / "killed", resume=True, model_seed=99, **settings)
+    resumed = run(tmp_path / "killed", resume=True, model_seed=99, **settings)[0]
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
     weights, expected = resumed.state_dict(), model.state_dict()
     assert all(weights[name].equal(expected[name]) for name in expected)
 
 
-def test_sigkill(tmp_path, run):
-    settings = {"steps": 120, "checkpoint_every": 1, "log_every": 7}
-    command = [sys.executable, str(Path(__file__).with_name("conftest.py")), str(tmp_path / "killed")]
-    command += [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-    kills = 0
-    for seen in (1, 40, 80):
+def words(settings):
+    return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(40, marks=pytest.mark.long)])
+def test_sigkill(tmp_path, run, kills):
+    """Killed for real, as soon as a write of a chosen checkpoint begins: in the middle of it or somewhat later."""
+    settings = {"steps": 20 + 20 * kills, "checkpoint_every": 1, "log_every": 7}
+    command = [sys.executable, str(Path(__file__).with_name("conftest.py")), str(tmp_path / "killed"), *words(settings)]
+    delays = random.Random(kills)
+    for kill in range(kills):
         process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE)
-        while process.poll() is None and not any((tmp_path / "killed/checkpoints").glob(f"*step-{seen:08d}")):
+        write = f"*step-{10 + 20 * kill:08d}"
+        while process.poll() is None and not any((tmp_path / "killed/checkpoints").glob(write)):
             time.sleep(0.0005)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.wait()
-        assert process.returncode in (0, -signal.SIGKILL), process.stderr.read()
-    assert kills
+        time.sleep(delays.choice([0, 0, 0.001, 0.003, 0.01]))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, process.stderr.read().decode()
     run(tmp_path / "killed", resume=True, **settings)
     run(tmp_path / "whole", **settings)
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
+
+
+def test_half_on_two_processes_and_half_on_one(tmp_path, run):
+    """The same data in the same order, to the rounding of sums: on any number of processes, and across a change."""
+    settings = {"plain": True, "batch_size": 12, "checkpoint_every": 0, "log_every": 5}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += [str(Path(__file__).with_name("conftest.py")), str(tmp_path / "two"), *words({**settings, "steps": 25})]
+    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run(tmp_path / "two", resume=True, steps=50, model_seed=5, **settings)
+    run(tmp_path / "one", steps=50, **settings)
+    logs = [(tmp_path / name / "train.jsonl").read_text().splitlines() for name in ("two", "one")]
+    for line, expected in zip(*(map(json.loads, log) for log in logs), strict=True):
+        for name in ("step", "loss", "rec", "kl", "mse", "gamma", "grad_norm"):
+            assert line[name] == pytest.approx(expected[name], rel=1e-5)

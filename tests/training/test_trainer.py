@@ -1,19 +1,304 @@
+import copy
 import json
+import os
+import signal
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from genzoo.errors import UserError
+from genzoo.training import checkpoint
+from genzoo.training.signals import Interrupted
+from genzoo.training.trainer import Trainer, planned_checkpoint_bytes
 
 
 def read_log(folder):
     return [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
 
 
+def equal(a: nn.Module, b: nn.Module, **tolerance):
+    """Same state, bit for bit unless a tolerance is given."""
+    for name, tensor in a.state_dict().items():
+        torch.testing.assert_close(b.state_dict()[name], tensor, **(tolerance or {"rtol": 0, "atol": 0}))
+
+
 def test_a_run(tmp_path, run):
     seen = []
-    model, _, result = run(
-        tmp_path, panel=lambda module, step: seen.append((step, module.training)), panel_every=8, ema=None
-    )
+
+    def panel(module, step):
+        seen.append((step, module.training, torch.is_grad_enabled()))
+
+    model, _, result = run(tmp_path, panel=panel, panel_every=8, ema=None)
     lines = read_log(tmp_path)
     assert [line["step"] for line in lines] == [4, 8, 12, 16, 20]
-    assert seen == [(8, False), (16, False), (20, False)]
-    assert lines[-1]["images"] == 200 and lines[-1]["loss"] < lines[0]["loss"]
+    assert seen == [(8, False, False), (16, False, False), (20, False, False)]
+    assert lines[-1]["images"] == 200 and lines[-1]["epoch"] == pytest.approx(200 / 37)
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    # 3.7 steps are an epoch: only the last interval lies in the last epoch, give or take its start
+    assert result["reconstruction_mse"] == pytest.approx(lines[-1]["mse"]) and result["kl"] == pytest.approx(
+        lines[-1]["kl"]
+    )
     assert result["steps"] == 20 and result["precision"] == "fp32" and result["device"] == "cpu"
     assert result["num_parameters"] == sum(p.numel() for p in model.parameters())
+    assert result["images_per_s"] == pytest.approx(200 / result["seconds"])
     assert not model.training
+
+
+def test_the_last_epoch_is_averaged_by_steps(tmp_path, run):
+    result = run(tmp_path, batch_size=5, log_every=3, steps=20)[2]  # an epoch: 7.4 steps; lines at ..., 15, 18, 20
+    last = read_log(tmp_path)[-2:]
+    assert result["kl"] == pytest.approx((3 * last[0]["kl"] + 2 * last[1]["kl"]) / 5)
+
+
+def test_equals_a_plain_loop(tmp_path, run, toy, images):
+    """The same training written down without accelerate, timm, or any device tricks."""
+    from genzoo.training.feed import Feed
+    from genzoo.training.step import seed_step
+
+    trained, objective, _ = run(tmp_path, ema=0.9, steps=12)
+    model, expected_objective = toy
+    average = copy.deepcopy(model)
+    optimizer = torch.optim.Adam([*model.parameters(), *expected_objective.parameters()], lr=1e-3)
+    feed = Feed(images, 10, 3, device=torch.device("cpu"))
+    losses = []
+    for step in range(12):
+        x = torch.from_numpy(images[feed.indices(step)[0]]).permute(0, 3, 1, 2).contiguous().float() / 255
+        seed_step(3, step, 0, torch.device("cpu"))
+        terms = expected_objective(model, x, torch.tensor(step))
+        optimizer.zero_grad()
+        terms["loss"].backward()
+        optimizer.step()
+        losses.append(terms["loss"].item())
+        decay = min(0.9, (1 + step) / (10 + step))
+        for kept, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+            kept.copy_(decay * kept + (1 - decay) * new if kept.is_floating_point() else new)
+    equal(average, trained, rtol=1e-4, atol=1e-5)
+    equal(expected_objective, objective, rtol=1e-4, atol=1e-5)
+    assert [line["loss"] for line in read_log(tmp_path)] == pytest.approx(
+        [np.mean(losses[start : start + 4]) for start in (0, 4, 8)], rel=1e-4
+    )
+
+
+def test_panels_and_checkpoints_change_nothing(tmp_path, run):
+    def panel(module, step):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        module(torch.rand(3, 3, 8, 8))
+
+    busy = run(tmp_path / "busy", panel=panel, panel_every=3, checkpoint_every=2, log_every=1)[0]
+    equal(busy, run(tmp_path / "quiet", checkpoint_every=0, panel_every=0)[0])
+
+
+def test_accumulated_parts_are_one_batch(tmp_path, run):
+    settings = {"plain": True, "batch_size": 12, "ema": None, "optimizer": {"name": "sgd", "lr": 0.01}}
+    whole, parts = (run(tmp_path / str(n), grad_accumulation=n, **settings)[0] for n in (1, 3))
+    equal(whole, parts, rtol=1e-4, atol=1e-6)
+    assert read_log(tmp_path / "3")[-1]["loss"] == pytest.approx(read_log(tmp_path / "1")[-1]["loss"], rel=1e-4)
+
+
+def test_clipping_bounds_the_update_and_logs_the_norm_before(tmp_path, run, toy):
+    rate, norm = 1e-2, 1e-3
+    model, _, _ = run(
+        tmp_path, steps=1, ema=None, clip_grad_norm=norm, optimizer={"name": "sgd", "lr": rate, "momentum": 0.5}
+    )  # fmt: skip
+    moved = [new - old for new, old in zip(model.parameters(), toy[0].parameters(), strict=True)]
+    assert 0 < torch.stack([change.norm() for change in moved]).norm() <= rate * norm * 1.001
+    assert read_log(tmp_path)[0]["grad_norm"] > 1
+
+
+def test_nonfinite_stops_at_its_step_and_is_never_saved(tmp_path, run):
+    with pytest.raises(UserError, match=r"step 8 is not finite: loss nan, rec nan, kl 0.*checkpoint is of step 5.*lr"):
+        run(tmp_path, poison=7, checkpoint_every=5)
+    assert checkpoint.newest(tmp_path).name == "step-00000005"
+    assert [line["step"] for line in read_log(tmp_path)] == [4]
+    with pytest.raises(UserError, match=r"step 8 is not finite.*there is no checkpoint yet"):
+        run(tmp_path / "saved just then", poison=7, checkpoint_every=8, log_every=50)
+    assert checkpoint.newest(tmp_path / "saved just then") is None
+
+
+def test_nonfinite_skips_the_step_and_goes_on(tmp_path, run):
+    run(tmp_path, poison=7, on_nonfinite="skip", checkpoint_every=1, keep=20)
+    saved = [checkpoint.read_tensors(tmp_path / f"checkpoints/step-{step:08d}", "model") for step in (7, 8, 9)]
+    assert all(saved[0][name].equal(saved[1][name]) for name in saved[0])  # BatchNorm's averages among them
+    assert not saved[1]["encoder.0.weight"].equal(saved[2]["encoder.0.weight"])
+    objective = checkpoint.read_tensors(checkpoint.newest(tmp_path), "objective")
+    assert all(tensor.isfinite().all() for tensor in objective.values())
+    assert [line.get("skipped") for line in read_log(tmp_path)] == [None, 1, None, None, None]
+    assert all(np.isfinite(line["loss"]) for line in read_log(tmp_path))
+
+
+def test_skipping_every_step_of_an_interval_is_no_training(tmp_path, run):
+    with pytest.raises(UserError, match="step 1 is not finite"):
+        run(tmp_path, poison=0, lasting=True, on_nonfinite="skip")
+
+
+def test_max_time_ends_training_as_its_last_step_would(tmp_path, run):
+    seen = []
+    result = run(tmp_path, steps=10**6, max_time=0.2, panel=lambda module, step: seen.append(step))[2]
+    assert 0 < result["steps"] < 10**5 and result["seconds"] < 5
+    assert seen == [result["steps"]] == [read_log(tmp_path)[-1]["step"]]
+    assert checkpoint.read_state(checkpoint.newest(tmp_path))["step"] == result["steps"]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, run):
+    model, _, result = run(tmp_path)
+    again, _, same = run(tmp_path, resume=True, model_seed=5)
+    equal(model, again)
+    timed = {"seconds", "images_per_s"}
+    assert all(result[key] == same[key] for key in result if key not in timed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, run, number):
+    before = signal.getsignal(number)
+
+    def interrupt(module, step):
+        if step == 6:
+            os.kill(os.getpid(), number)
+
+    with pytest.raises(
+        Interrupted, match=rf"{number.name} after step 7, .*genzoo run {tmp_path}/r/recipe.yaml .*--resume"
+    ):
+        run(tmp_path / "r", panel=interrupt, panel_every=1)
+    assert signal.getsignal(number) is before
+    resumed = run(tmp_path / "r", resume=True)[0]
+    equal(resumed, run(tmp_path / "whole")[0])
+    assert [line["step"] for line in read_log(tmp_path / "r")] == [4, 8, 12, 16, 20]
+
+
+def test_a_second_signal_stops_at_once(tmp_path, run):
+    def interrupt(module, step):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, panel=interrupt, panel_every=1)
+    assert checkpoint.newest(tmp_path) is None
+
+
+def test_training_outside_the_main_thread(tmp_path, run):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(run(tmp_path, steps=2)[2]["steps"]))
+    thread.start()
+    thread.join()
+    assert results == [2]
+
+
+def test_a_folder_holds_one_run(tmp_path, run):
+    run(tmp_path, steps=2)
+    with pytest.raises(UserError, match="holds a run already; go on with --resume"):
+        run(tmp_path, steps=2)
+    with pytest.raises(UserError, match="was made with batch_size 10, not 20"):
+        run(tmp_path, steps=4, batch_size=20, resume=True)
+
+
+def test_a_fuller_disk_stops_the_run_with_its_last_checkpoint_whole(tmp_path, run, monkeypatch):
+    import shutil
+
+    usage, calls = shutil.disk_usage(tmp_path), []
+
+    def filling(path):
+        calls.append(path)
+        return usage if len(calls) < 3 else usage._replace(free=0)
+
+    monkeypatch.setattr(shutil, "disk_usage", filling)
+    with pytest.raises(UserError, match="make room and go on with --resume"):
+        run(tmp_path, checkpoint_every=3)
+    monkeypatch.undo()
+    assert checkpoint.newest(tmp_path).name == "step-00000006"
+    equal(run(tmp_path, resume=True)[0], run(tmp_path / "whole")[0])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+    ids=str,
+)
+def test_out_of_memory_says_what_to_lower(tmp_path, run, monkeypatch, error):
+    def clip(self):
+        raise error
+
+    monkeypatch.setattr(Trainer, "_clip", clip)
+    with pytest.raises(UserError, match=r"batch_size 10 in 1 part\(s\): raise train.grad_accumulation"):
+        run(tmp_path)
+
+
+def test_other_errors_stay_as_they_are(tmp_path, run, monkeypatch):
+    monkeypatch.setattr(Trainer, "_clip", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"trackers": ["tensorbord"]}, "did you mean 'tensorboard'"),
+        ({"trackers": ["clearml"]}, "clearml is not installed; pip install clearml"),
+        ({"optimizer": {"name": "adamm"}}, "did you mean 'adam'"),
+        ({"batch_size": 10, "grad_accumulation": 3}, "batch_size 10 cannot be shared equally"),
+        ({"precision": "fp16"}, "needs a CUDA GPU"),
+    ],
+    ids=str,
+)
+def test_settings_are_refused_before_the_first_step(tmp_path, run, setting, message):
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / "run", **setting)
+    assert not list(tmp_path.rglob("*.jsonl"))
+
+
+def test_the_planned_space_is_what_a_run_takes(tmp_path, run):
+    from genzoo.training.config import TrainConfig
+
+    model, objective, _ = run(tmp_path, checkpoint_every=5, keep=2)
+    taken = sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
+    config = TrainConfig(keep=2, ema=0.9)
+    # safetensors headers weigh as much as these few thousand weights, so this holds to a factor, not to a percent
+    assert 0.4 < taken / (planned_checkpoint_bytes(model, objective, config) * 2 / 3) < 3
+
+
+def test_progress_without_a_terminal_is_a_line_an_interval(tmp_path, run, capsys):
+    run(tmp_path, progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == "" and [line.split()[1] for line in captured.err.splitlines()] == [
+        "4",
+        "8",
+        "12",
+        "16",
+        "20",
+    ]
+    assert "images/s" in captured.err and "loss" in captured.err
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_no_step_waits_for_the_gpu(tmp_path, run, monkeypatch, precision):
+    """Reading the scalars at the end of an interval is the only synchronisation."""
+    clip = Trainer._clip
+
+    def strict(self):
+        torch.cuda.set_sync_debug_mode("error" if 0 < self.state.done < 20 else "default")
+        return clip(self)
+
+    monkeypatch.setattr(Trainer, "_clip", strict)
+    try:
+        run(tmp_path, steps=21, log_every=50, precision=precision)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a C++ compiler")
+@pytest.mark.long
+def test_compiled_training_is_one_graph(tmp_path, run):
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = run(tmp_path / "compiled", compile="default")[2]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert compiled["kl"] == pytest.approx(run(tmp_path / "eager")[2]["kl"], rel=0.2)

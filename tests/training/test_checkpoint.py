@@ -1,0 +1,128 @@
+import errno
+import json
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+from genzoo.errors import UserError
+from genzoo.training import checkpoint
+
+
+def save(folder, step, value=None, **kwargs):
+    tensors = {"weight": torch.full((2, 3), float(step if value is None else value))}
+    return checkpoint.save(folder, step, {"model": tensors}, {"step": step}, **{"keep": 9, **kwargs})
+
+
+def steps(folder):
+    return sorted(int(path.name[5:]) for path in (folder / "checkpoints").glob("step-*"))
+
+
+def test_round_trip(tmp_path):
+    path = save(tmp_path, 7, metadata={"recipe": "name: x"})
+    assert path == checkpoint.newest(tmp_path) and path.name == "step-00000007"
+    assert checkpoint.read_tensors(path, "model")["weight"].tolist() == [[7.0] * 3] * 2
+    assert checkpoint.read_state(path) == {"step": 7}
+    assert b"name: x" in (path / "model.safetensors").read_bytes()[:400]
+    assert {file.name for file in path.iterdir()} == {"model.safetensors", "state.json", "manifest.json"}
+
+
+def test_nothing_yet(tmp_path):
+    assert checkpoint.newest(tmp_path) is None
+    with pytest.raises(UserError, match="holds no checkpoint yet"):
+        checkpoint.load_model(tmp_path, nn.Linear(3, 2))
+
+
+def test_keep(tmp_path):
+    for step in (1, 2, 3, 10):
+        save(tmp_path, step, keep=2)
+    assert steps(tmp_path) == [3, 10]
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "lose", "manifest"])
+def test_a_damaged_newest_is_passed_over(tmp_path, caplog, damage):
+    save(tmp_path, 1)
+    path = save(tmp_path, 2)
+    file = path / ("manifest.json" if damage == "manifest" else "model.safetensors")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    {
+        "flip": lambda: file.write_bytes(content),
+        "truncate": lambda: file.write_bytes(content[:-1]),
+        "lose": file.unlink,
+        "manifest": lambda: file.write_text("{"),
+    }[damage]()
+    assert checkpoint.newest(tmp_path).name == "step-00000001"
+    assert "step-00000002 is damaged" in caplog.text
+    save(tmp_path, 2, value=5)  # training comes by again and replaces it
+    assert checkpoint.read_tensors(checkpoint.newest(tmp_path), "model")["weight"][0, 0] == 5
+    for path in (tmp_path / "checkpoints").glob("step-*"):
+        (path / "state.json").write_text("{}")
+    with pytest.raises(UserError, match="no checkpoint is whole"):
+        checkpoint.newest(tmp_path)
+
+
+def test_leftovers_of_killed_writes_go(tmp_path):
+    save(tmp_path, 1)
+    shutil.copytree(tmp_path / "checkpoints/step-00000001", tmp_path / "checkpoints/.partial-step-00000002")
+    assert checkpoint.newest(tmp_path).name == "step-00000001"
+    save(tmp_path, 2)
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["step-00000001", "step-00000002"]
+
+
+def test_too_little_space_is_seen_before_anything_is_written(tmp_path, monkeypatch):
+    save(tmp_path, 1, keep=1)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match="a checkpoint needs 1 MB and 0 MB are free"):
+        save(tmp_path, 2, keep=1)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
+
+
+def test_a_disk_that_fills_up_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    save(tmp_path, 1, keep=1)
+
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(UserError, match="make room and go on with --resume"):
+        save(tmp_path, 2, keep=1)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
+    assert checkpoint.newest(tmp_path).name == "step-00000001"
+
+
+def test_tied_and_strided_weights(tmp_path):
+    tied = torch.arange(6.0).reshape(2, 3)
+    image = torch.arange(48.0).reshape(1, 3, 4, 4).to(memory_format=torch.channels_last)
+    groups = {"model": {"a": tied, "b": tied, "half": tied[1], "image": image}, "objective": {}}
+    read = checkpoint.read_tensors(checkpoint.save(tmp_path, 1, groups, {}, keep=1), "model")
+    assert all(read[name].equal(tensor) for name, tensor in groups["model"].items())
+
+
+def test_any_optimizer_state_survives():
+    tree = {
+        "state": {0: {"step": 3, "q": [torch.ones(2), None]}, 5: {}},
+        "param_groups": [{"betas": (0.9, 0.99), "params": [0]}],
+    }
+    tensors = {}
+    packed = json.loads(json.dumps(checkpoint.pack(tree, "", tensors)))
+    assert list(tensors) == ["state.0.q.0"]
+    read = checkpoint.unpack(packed, tensors)
+    assert read["state"][0]["q"][0] is tensors["state.0.q.0"] and read["state"][0]["q"][1] is None
+    assert read["state"][5] == {} and read["param_groups"] == [{"betas": [0.9, 0.99], "params": [0]}]
+
+
+def test_load_model_prefers_the_average_and_refuses_another_model(tmp_path):
+    model = nn.Linear(3, 2, bias=False)
+    save(tmp_path, 1)
+    assert checkpoint.load_model(tmp_path, model) == 1 and model.weight[0, 0] == 1
+    groups = {"model": {"weight": torch.ones(2, 3)}, "ema": {"weight": torch.full((2, 3), 0.5)}}
+    checkpoint.save(tmp_path, 2, groups, {"step": 2}, keep=2)
+    assert checkpoint.load_model(tmp_path, model) == 2 and model.weight[0, 0] == 0.5
+    with pytest.raises(
+        UserError, match=r"(?s)step-00000002 was made by another recipe: its ema does not fit.*size mismatch"
+    ):
+        checkpoint.load_model(tmp_path, nn.Linear(4, 2, bias=False))

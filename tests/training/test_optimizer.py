@@ -1,0 +1,59 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from genzoo.errors import UserError
+from genzoo.training.config import OptimizerConfig, ScheduleConfig
+from genzoo.training.optimizer import check_optimizer, make_optimizer, make_schedule
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"name": "adamm"}, "no optimizer of timm's; did you mean 'adam'"),
+        ({"name": "adahessian"}, "second-order"),
+        ({"name": "fusedadam"}, "cannot be used here: "),
+        ({"name": "sgd", "betas": [0.9, 0.9]}, "betas: sgd has no such option"),
+        ({"name": "adam", "momentum": 0.5}, "momentum: adam has no such option"),
+        ({"name": "adam", "betas": [0.9]}, "takes 2 values, not 1"),
+    ],
+    ids=str,
+)
+def test_refused_before_training(setting, message):
+    with pytest.raises(UserError, match=message):
+        check_optimizer(OptimizerConfig.model_validate(setting))
+
+
+def test_fused_where_there_is_one():
+    module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+    optimizer = make_optimizer(module, OptimizerConfig(name="adamw", lr=0.1, weight_decay=0.3, betas=(0.5, 0.6)))
+    assert isinstance(optimizer, torch.optim.AdamW) and all(group["fused"] for group in optimizer.param_groups)
+    decays = {tuple(p.shape): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decays == {(2, 1, 3, 3): 0.3, (2,): 0.0}
+    assert optimizer.param_groups[0]["betas"] == (0.5, 0.6)
+    assert "fused" not in make_optimizer(module, OptimizerConfig(name="lamb")).param_groups[0]
+
+
+def rates(config, steps=100, lr=2.0):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
+    schedule = make_schedule(optimizer, ScheduleConfig.model_validate(config), lr, steps)
+    values = []
+    for step in range(steps):
+        schedule.step_update(step)
+        values.append(optimizer.param_groups[0]["lr"])
+    return values
+
+
+def test_schedules():
+    assert rates({}) == [2.0] * 100
+    warm = rates({"warmup_steps": 10})
+    assert warm[:10] == pytest.approx([0.2 + 0.18 * step for step in range(10)]) and warm[10:] == [2.0] * 90
+    cosine = rates({"name": "cosine", "warmup_steps": 10, "min_lr": 0.1})
+    assert cosine[10:] == pytest.approx([0.1 + 0.95 * (1 + math.cos(math.pi * step / 100)) for step in range(10, 100)])
+    assert rates({"name": "poly"}) == pytest.approx([2 - 0.02 * step for step in range(100)])
+    assert rates({"name": "poly", "power": 2})[50] == pytest.approx(0.5)
+    assert rates({"name": "step", "decay_steps": 40, "decay_rate": 0.5})[39:41] == [2.0, 1.0]
+    tanh = rates({"name": "tanh"})
+    assert tanh[0] > 1.9 and tanh[-1] < 0.1 and sorted(tanh, reverse=True) == tanh
