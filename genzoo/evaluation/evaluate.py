@@ -40,38 +40,33 @@ def evaluate(
     or raises UserError when `config.strict` is set.
     """
     seed = seed if config.seed is None else config.seed
-    skipped = skipped or {}
     images = Spread(pick(splits, config.reference), config.num_reference)
     common = {"num_reference": len(images), "reference": config.reference, "reference_sha256": _digest(images)}
     extractors, absent = _extractors(config, device)
-    scores, split = [], SplitDiagnostics()
+    plan, scores = _plan(config, samplers, skipped or {}, extractors, absent, common)
+    split = SplitDiagnostics()
     with evaluating(model):
         mean, variance = encode(model, images, device, config.batch_size, stage(progress, "encode"))
+        needed = {label: extractors[label] for todo in plan.values() for _, label, _ in todo}
         real = ({"y": batch} for batch in batches(images, config.batch_size))
-        real = _features(real, len(images), extractors, device, stage(progress, "reference"))
+        real = _features(real, len(images), needed, device, stage(progress, "reference"))
         reference = {label: Side(parts["y"]) for label, parts in real.items()}
-        for generator in ["reconstruction", *samplers]:
-            about = {**common, "generator": generator, **_about(samplers.get(generator), config.reference)}
-            if generator in skipped:
-                reason = skipped[generator]
-                scores += [_skip(metric, {**about, "part": "y"}, reason, config.strict) for metric in config.metrics]
-                continue
-            if generator == "reconstruction":
-                z = mean[: config.num_samples]
-                made = _decode(model, z, device, config.batch_size, split)
-            else:
+        for generator, todo in plan.items():
+            if generator == "reconstruction":  # also where it is not scored: the split is judged by it
+                made = _decode(model, mean[: config.num_samples], device, config.batch_size, split)
+            elif todo:
                 z = samplers[generator].sample(config.num_samples, torch.Generator().manual_seed(seed))
                 made = _decode(model, z, device, config.batch_size)
-            about["num_samples"] = len(z)
-            made = _features(made, len(z), extractors, device, stage(progress, generator))
+            else:
+                continue
+            needed = {label: extractors[label] for _, label, _ in todo}
+            num = _num_samples(generator, config, len(images))
+            made = _features(made, num, needed, device, stage(progress, generator))
             sides = {label: _sides(parts) for label, parts in made.items()}
-            for metric in config.metrics:
-                label = _label(metric.features)
-                if label in absent:
-                    scores.append(_skip(metric, {**about, "part": "y"}, absent[label], config.strict))
-                else:
-                    about["weights_sha256"] = extractors[label].protocol.get("weights_sha256")
-                    scores += _scores(metric, reference[label], sides[label], about, config, seed)
+            for metric, label, entry in todo:
+                for part, side in sides[label].items():
+                    for name, value in score(metric, reference[label], side, seed).items():
+                        scores.append({**entry, "metric": name, "part": part, **value})
     return {
         "protocol": {
             "seed": seed,
@@ -88,6 +83,48 @@ def evaluate(
         "split": split.summary(),
         "scores": scores,
     }
+
+
+def _num_samples(generator: str, config: EvaluationConfig, num_reference: int) -> int:
+    return min(config.num_samples, num_reference) if generator == "reconstruction" else config.num_samples
+
+
+def _plan(
+    config: EvaluationConfig,
+    samplers: Mapping[str, Sampler],
+    skipped: Mapping[str, str],
+    extractors: dict[str, Features],
+    absent: dict[str, str],
+    common: dict,
+) -> tuple[dict[str, list[tuple[Config, str, dict]]], list[dict]]:
+    """What will be scored, known before an image is made: generator -> (metric, extractor's label, the entry so far).
+
+    And the entries of the scores that cannot be made; UserError for the first of them when `config.strict` is set.
+    """
+    plan, refused = {}, []
+    for generator in ["reconstruction", *samplers]:
+        num = _num_samples(generator, config, common["num_reference"])
+        about = {**common, "generator": generator, "num_samples": num}
+        about |= _about(samplers.get(generator), config.reference)
+        plan[generator] = []
+        for metric in config.metrics:
+            label = _label(metric.features)
+            entry = {"metric": metric.name, "features": label, **about}
+            reason = skipped.get(generator) or absent.get(label)
+            if not reason:
+                entry["weights_sha256"] = extractors[label].protocol.get("weights_sha256")
+                few = too_few(metric, extractors[label].dim, num, common["num_reference"])
+                if few and config.allow_few:
+                    entry["few"] = few
+                elif few:
+                    reason = f"{few}; evaluation.allow_few=true scores it all the same"
+            if not reason:
+                plan[generator].append((metric, label, entry))
+            elif config.strict:
+                raise UserError(f"{metric.name} on {label} of {generator} cannot be scored: {reason}")
+            else:
+                refused.append({**entry, "part": "y", "value": None, "skipped": reason})
+    return plan, refused
 
 
 def missing(config: EvaluationConfig) -> list[tuple[str, str]]:
@@ -134,7 +171,7 @@ def _features(
                 if part not in features[label]:
                     features[label][part] = torch.empty(num, extractor.dim)
                 features[label][part][done : done + len(images)] = extractor(images.to(device))
-        done += len(images)
+        done += len(parts["y"])
         if progress:
             progress(done, num)
     return features
@@ -168,31 +205,6 @@ def _label(features: Config) -> str:
     """The extractor's name, with the options that are not its defaults."""
     options = features.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
     return features.name + (f"({', '.join(f'{key}={value}' for key, value in options.items())})" if options else "")
-
-
-def _scores(
-    metric: Config, reference: Side, sides: dict[str, Side], about: dict, config: EvaluationConfig, seed: int
-) -> list[dict]:
-    """One metric on every part of one generator."""
-    few = too_few(metric, reference.features.shape[1], about["num_samples"], about["num_reference"])
-    entries = []
-    for part, side in sides.items():
-        if few and not config.allow_few:
-            reason = f"{few}; evaluation.allow_few=true scores it all the same"
-            entries.append(_skip(metric, {**about, "part": part}, reason, config.strict))
-            continue
-        for name, value in score(metric, reference, side, seed).items():
-            entries.append({"metric": name, "features": _label(metric.features), **about, "part": part, **value})
-            if few:
-                entries[-1]["few"] = few
-    return entries
-
-
-def _skip(metric: Config, about: dict, reason: str, strict: bool) -> dict:
-    label = _label(metric.features)
-    if strict:
-        raise UserError(f"{metric.name} on {label} of {about['generator']} cannot be made: {reason}")
-    return {"metric": metric.name, "features": label, **about, "value": None, "skipped": reason}
 
 
 def _about(sampler: Sampler | None, reference: str) -> dict:

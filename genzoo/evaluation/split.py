@@ -51,10 +51,10 @@ class SplitDiagnostics:
 
         sigma_mean: the first branch's mean weight; weights: every branch's. sigma_entropy: mean entropy of the weights
         at a pixel, in units of log K: 0 where one branch is chosen, 1 where all count the same. sigma_high_frequency:
-        the share of the maps' spectral energy, constant term left out, at spatial frequencies of 1/3 cycles per pixel
-        and more (Euclidean norm of the two frequencies): 1 for a checkerboard, 0.65 for white noise, less than 1/3 for
-        lines and areas. sigma_contrast: RMS of the maps about their means over the image. branch_distance: RMS
-        difference between two branches over pixels, channels and pairs. kind:
+        the share of the maps' spectral energy, constant term left out, where the vertical or the horizontal frequency
+        is at least 1/3 cycles per pixel: 1 for a checkerboard, 5/9 for white noise, about 1/3 for the thinnest lines of
+        any direction, less for wider lines and areas. sigma_contrast: RMS of the maps about their means over the image.
+        branch_distance: RMS difference between two branches over pixels, channels and pairs. kind:
 
         - collapsed: the split adds nothing, because some branch alone is within one grey level (RMS) of the image - the
           branches are equal, or the map is stuck at one of them - or because the maps are flat (contrast below 0.02)
@@ -91,7 +91,7 @@ def _spectrum(m: Tensor) -> tuple[Tensor, Tensor]:
     energy = torch.fft.fft2(m).abs().square().mean(dim=1).sum(dim=0) / (h * w) ** 2
     energy[0, 0] = 0
     fy, fx = torch.fft.fftfreq(h, device=m.device), torch.fft.fftfreq(w, device=m.device)
-    high = torch.hypot(*torch.meshgrid(fy, fx, indexing="ij")) >= HIGH_FREQUENCY - 1e-6
+    high = torch.maximum(fy.abs()[:, None], fx.abs()) >= HIGH_FREQUENCY - 1e-6
     return energy[high].sum(), energy.sum()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 
 import torch
@@ -38,7 +39,9 @@ class Inception(nn.Module):
         path = _weights_file(config)
         digest = _sha256(path)
         try:
-            self.layers = torch.jit.load(path, map_location="cpu").eval().layers
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # TorchScript is what the published file is
+                self.layers = torch.jit.load(path, map_location="cpu").eval().layers
         except (RuntimeError, AttributeError) as error:
             raise UserError(f"{path} is not the TorchScript InceptionV3 of clean-fid: {error}") from error
         self.requires_grad_(False)

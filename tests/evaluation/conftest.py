@@ -1,0 +1,85 @@
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from genzoo.config import Config
+from genzoo.parts import Composition
+from genzoo.registry import FEATURES
+
+
+@pytest.fixture
+def pixels():
+    """Registers `features/pixels`: 4 numbers an image, and counts the images that it is given."""
+
+    class Pixels(nn.Module):
+        class Config(Config):
+            gain: float = 1.0
+
+        dim = 4
+        num_seen = 0
+
+        def __init__(self, config):
+            super().__init__()
+            self.gain = config.gain
+            self.protocol = {"weights_sha256": "none"}
+
+        @classmethod
+        def fetch(cls, config):
+            pass
+
+        def forward(self, images):
+            type(self).num_seen += len(images)
+            x = images.float().mean(dim=1)
+            h = x.shape[1] // 2
+            corners = [x[:, :h, :h], x[:, :h, h:], x[:, h:, :h], x[:, h:, h:]]
+            return self.gain * torch.stack([corner.mean(dim=(1, 2)) for corner in corners], dim=1)
+
+    FEATURES.register("pixels")(Pixels)
+    yield Pixels
+    del FEATURES._by_code["pixels"]
+
+
+@dataclass
+class _Posterior:
+    mean: torch.Tensor
+    variance: torch.Tensor
+
+
+class SplitModel(nn.Module):
+    """A split without training: latents are the image's four corners, the branches differ, sigma follows latents."""
+
+    def __init__(self, size=8, channels=3):
+        super().__init__()
+        self.latent_shape = (4,)
+        self.size, self.channels = size, channels
+        self.num_decoded = 0
+
+    def encode(self, x):
+        half = self.size // 2
+        mean = x.mean(dim=1).unfold(1, half, half).unfold(2, half, half).mean(dim=(3, 4)).flatten(1)
+        return _Posterior(8 * mean - 4, torch.full_like(mean, 0.1))
+
+    def decode(self, z):
+        self.num_decoded += len(z)
+        corners = torch.sigmoid(z).view(-1, 1, 2, 2)
+        y1 = nn.functional.interpolate(corners, size=self.size).expand(-1, self.channels, -1, -1)
+        y2 = (1 - y1) * 0.9
+        sigma = nn.functional.interpolate(corners.flip(3), size=self.size, mode="bilinear")
+        return Composition(torch.lerp(y2, y1, sigma), {"y1": y1, "y2": y2}, {"sigma": sigma})
+
+
+class PlainModel(SplitModel):
+    def decode(self, z):
+        return Composition(super().decode(z).image)
+
+
+@pytest.fixture
+def split_model():
+    return SplitModel().train()
+
+
+@pytest.fixture
+def plain_model():
+    return PlainModel()

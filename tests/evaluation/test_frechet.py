@@ -1,0 +1,81 @@
+import mpmath
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genzoo.evaluation.frechet import Statistics, frechet_distance
+
+
+def features(seed, n, dim, rank=None, shift=0.0):
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(rank or dim, dim))
+    return torch.from_numpy(rng.normal(size=(n, rank or dim)) @ mixing + shift)
+
+
+def by_sqrtm(a, b):
+    """The textbook formula with scipy's matrix square root."""
+    root = scipy.linalg.sqrtm(a.cov.numpy() @ b.cov.numpy())
+    return float((a.mean - b.mean).square().sum() + a.cov.trace() + b.cov.trace() - 2 * np.trace(root).real)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 12), st.floats(-3, 3), st.integers(-3, 3))
+def test_equals_the_matrix_square_root(seed, dim, shift, exponent):
+    scale = 10.0**exponent
+    a = Statistics.of(features(seed, 40, dim) * scale)
+    b = Statistics.of(features(seed + 1, 50, dim, shift=shift) * scale)
+    assert frechet_distance(a, b) == pytest.approx(by_sqrtm(a, b), rel=1e-6, abs=1e-9 * scale**2)
+    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-6)
+
+
+@given(st.integers(0, 10**6), st.integers(2, 7), st.integers(2, 7), st.integers(8, 12))
+def test_singular_covariances_in_fifty_digits(seed, n_a, n_b, dim):
+    """Fewer images than dimensions. With centred factors X, Y: tr sqrt(S1 S2) = sum of the singular values of X Y^T."""
+    x, y = features(seed, n_a, dim), features(seed + 1, n_b, dim)
+    with mpmath.workdps(50):
+        x_, y_ = (mpmath.matrix(z.tolist()) for z in (x, y))
+        for z in (x_, y_):
+            for j in range(dim):
+                mean = sum(z[i, j] for i in range(z.rows)) / z.rows
+                for i in range(z.rows):
+                    z[i, j] = (z[i, j] - mean) / mpmath.sqrt(z.rows - 1)
+        cross = x_ * y_.T
+        root = sum(mpmath.svd_r(cross, compute_uv=False))
+        traces = sum(v**2 for v in x_) + sum(v**2 for v in y_)
+        exact = float(traces - 2 * root) + float((x.mean(0) - y.mean(0)).square().sum())
+    assert frechet_distance(Statistics.of(x), Statistics.of(y)) == pytest.approx(exact, rel=1e-6)
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10), st.integers(2, 30))
+def test_a_set_is_at_no_distance_from_itself(seed, dim, n):
+    a = Statistics.of(features(seed, n, dim))
+    assert 0 <= frechet_distance(a, a) <= 1e-6 * float(a.cov.trace())
+
+
+def test_diagonal_gaussians_have_a_closed_form():
+    def known(mean, std):
+        return Statistics.known(100, torch.tensor(mean), torch.diag(torch.tensor(std) ** 2))
+
+    a, b = known([0.0, 1.0, 2.0], [1.0, 0.0, 3.0]), known([1.0, 1.0, 0.0], [2.0, 2.0, 0.5])
+    assert frechet_distance(a, b) == pytest.approx(1 + 4 + 1 + 4 + 2.5**2, rel=1e-12)
+
+
+def test_constant_images_do_not_break_it():
+    a, b = Statistics.of(torch.ones(5, 3)), Statistics.of(torch.zeros(5, 3))
+    assert frechet_distance(a, b) == pytest.approx(3)
+
+
+@given(st.integers(0, 10**6), st.lists(st.integers(0, 9), min_size=1, max_size=6))
+def test_statistics_do_not_depend_on_batches_or_order(seed, sizes):
+    x = features(seed, sum(sizes) + 2, 5, shift=1e4).float()
+    batched = Statistics(5)
+    for part in x.flip(0).split([*sizes, 2]):
+        batched.add(part)
+    left, right = Statistics.of(x[: len(x) // 2]), Statistics.of(x[len(x) // 2 :])
+    left.merge(right)
+    for statistics in (batched, left):
+        assert statistics.n == len(x)
+        np.testing.assert_allclose(statistics.mean, x.double().mean(0), rtol=1e-12)
+        np.testing.assert_allclose(statistics.cov, np.cov(x.double().T), rtol=1e-9, atol=1e-9)
