@@ -1,4 +1,4 @@
-"""A run from recipe to numbers: check, prepare, train, sample, score, draw. The run folder is the only place it writes."""
+"""A run from recipe to numbers: check, prepare, train, sample, score, draw. Results live in the run folder alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import logging
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ class Checked:
 
 
 def check(recipe: Recipe) -> Checked:
-    """Build every part at the dataset's image size (the model on the meta device); UserError names the one that fails."""
+    """Build every part at the dataset's image size (the model on the meta device). UserError names one that fails."""
     dataset = build(DATASETS, recipe.data)
     stages = trace(recipe.model, dataset.image_shape)
     with torch.device("meta"):
@@ -58,18 +58,19 @@ def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, comman
     out: the run folder, `runs/<name>` by default; it must be new unless `resume`. UserError before the first step for
     everything that can be known then.
     """
-    from genzoo.evaluation.preflight import missing
-    from genzoo.training.trainer import planned_checkpoint_bytes, train
+    from genzoo.evaluation.evaluate import missing
+    from genzoo.evaluation.panels import panel
+    from genzoo.training.trainer import planned_checkpoint_bytes
+    from genzoo.training.trainer import check as check_training
+    from genzoo.training.trainer import train
 
     folder = out or Path("runs") / recipe.name
     parts = check(recipe)
+    check_training(recipe.train)
     _check_folder(folder, recipe, resume)
-    unavailable = missing(recipe.evaluation)
-    if unavailable and recipe.evaluation.strict:
-        raise UserError("evaluation.strict is set, and scores cannot be made: " + "; ".join(unavailable.values()))
-    for metric, reason in unavailable.items():
-        log.warning("%s will be skipped, `genzoo eval %s` adds it later: %s", metric, folder, reason)
-    splits = prepare_splits(parts.dataset, recipe)
+    for metric, reason in missing(recipe.evaluation):
+        log.warning("%s will be skipped (`genzoo eval %s` adds it later): %s", metric, folder, reason)
+    splits = prepare_splits(parts, recipe)
     torch.manual_seed(recipe.seed)
     model = Model(recipe.model, parts.dataset.image_shape)
     _check_space(folder, planned_checkpoint_bytes(model, parts.objective, recipe.train))
@@ -77,41 +78,43 @@ def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, comman
     with _locked(folder):
         _write(folder / "recipe.yaml", f"# genzoo run {folder / 'recipe.yaml'}\n{recipe.to_yaml()}")
         _write(folder / "lock.json", json.dumps(_lock(recipe, splits, command), indent=2))
-        images = _images(splits)
-        draw = _training_panel(folder, images[_reference(recipe, splits)], model.latent_shape, recipe.seed)
-        summary = train(
-            model,
-            parts.objective,
-            images["train"],
-            recipe.train,
-            folder=folder,
-            seed=recipe.seed,
-            resume=resume,
-            panel=draw,
-        )
+        x = _first(splits[recipe.evaluation.reference].images)
+        z = torch.randn(len(x), *model.latent_shape, generator=torch.Generator().manual_seed(recipe.seed))
+
+        @torch.no_grad()
+        def draw(model: Model, step: int) -> None:
+            device = next(model.parameters()).device
+            made = model.decode(model.encode(x.to(device)).mean)
+            panel(made, folder / "panels" / f"step-{step:08d}_reconstruction.png", x=x)
+            panel(model.decode(z.to(device)), folder / "panels" / f"step-{step:08d}_sample.png")
+
+        images = splits["train"].images
+        summary = train(model, parts.objective, images, recipe.train, folder=folder, seed=recipe.seed, resume=resume,
+                        panel=draw, metadata={"recipe": recipe.to_yaml()})  # fmt: skip
         return _score(model, recipe, parts, splits, folder, {"train": summary})
 
 
 def evaluate_run(folder: Path, overrides: tuple[str, ...] = ()) -> dict:
     """Score a finished or interrupted run (its newest checkpoint) again and rewrite its metrics.json."""
-    allowed = ("evaluation.", "samplers", "data.root")
     for word in overrides:
-        if not word.startswith(allowed):
+        if not word.startswith(("evaluation.", "samplers", "data.root")):
             raise UserError(f"{word}: a trained run can only change evaluation.*, samplers.* and data.root")
     recipe = read(_recipe_file(folder), overrides)
     parts = check(recipe)
     model = load(folder)
-    splits = prepare_splits(parts.dataset, recipe)
+    splits = prepare_splits(parts, recipe)
     with _locked(folder):
-        known = json.loads(text) if (text := _read(folder / "metrics.json")) else {}
-        return _score(model, recipe, parts, splits, folder, known)
+        metrics = folder / "metrics.json"
+        train = json.loads(metrics.read_text(encoding="utf-8")).get("train") if metrics.is_file() else None
+        return _score(model, recipe, parts, splits, folder, {"train": train or _progress_so_far(folder)})
 
 
 def sample(folder: Path, num: int, out: Path, *, sampler: str | None = None, part: str = "y", seed: int = 0) -> None:
-    """Write `num` PNG files drawn by one of the run's samplers; part: y, or a branch or map by name."""
+    """Write `num` PNG files drawn by one of the run's fitted samplers; part: y, or a branch or map by name."""
     from safetensors.torch import load_file
 
-    from genzoo.evaluation.generate import save_png_samples
+    from genzoo.evaluation.panels import save_png_samples
+    from genzoo.evaluation.pictures import samples
 
     recipe = read(_recipe_file(folder))
     samplers = check(recipe).samplers
@@ -124,20 +127,8 @@ def sample(folder: Path, num: int, out: Path, *, sampler: str | None = None, par
             raise UserError(f"sampler '{name}' of {folder} has not been fitted yet: `genzoo eval {folder}` does it")
         samplers[name].load_state_dict(load_file(file))
     model = load(folder)
-    generator = torch.Generator().manual_seed(seed)
     device = next(model.parameters()).device
-    latents = samplers[name].sample(num, generator).split(100)
-
-    def images() -> Iterator[torch.Tensor]:
-        with torch.inference_mode():
-            for z in latents:
-                composition = model.decode(z.to(device))
-                made = {"y": composition.image, **composition.parts}
-                if part not in made:
-                    raise UserError(f"the model of {folder} makes no part '{part}' (it makes: {', '.join(made)})")
-                yield made[part]
-
-    save_png_samples(images(), out)
+    save_png_samples(samples(model, samplers[name], num, seed=seed, device=device, part=part), out)
 
 
 def load(folder: str | Path, device: str | torch.device | None = None) -> Model:
@@ -155,47 +146,77 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> Model:
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
-def prepare_splits(dataset: Dataset, recipe: Recipe) -> dict[str, Split]:
-    """The dataset's prepared splits, with a line of progress; UserError when one that the recipe needs is missing."""
-    splits = prepare(dataset, recipe.data)
-    _reference(recipe, splits)
-    return splits
-
-
-def _reference(recipe: Recipe, splits: dict[str, Split]) -> str:
-    if recipe.evaluation.reference not in splits:
-        raise UserError(
-            f"evaluation.reference: {recipe.data.name} has no split '{recipe.evaluation.reference}' "
-            f"(it has: {', '.join(splits)})"
-        )
-    return recipe.evaluation.reference
+def prepare_splits(parts: Checked, recipe: Recipe) -> dict[str, Split]:
+    """The dataset's prepared splits; UserError when one that the recipe needs is not among them."""
+    names = {"train": "train", recipe.evaluation.reference: "evaluation.reference"}
+    for name, key in names.items():
+        if name not in parts.dataset.splits:
+            known = ", ".join(parts.dataset.splits)
+            raise UserError(f"{key}: {recipe.data.name} has no split '{name}' (it has: {known})")
+    return prepare(parts.dataset, recipe.data)
 
 
 def _score(
     model: Model, recipe: Recipe, parts: Checked, splits: dict[str, Split], folder: Path, known: dict[str, Any]
 ) -> dict:
-    """Evaluate, draw and write metrics.json; `known` keeps what is not made here (its `train` section)."""
+    """Fit the samplers, evaluate, draw, and write metrics.json; `known`: its sections that are not made here."""
     from safetensors.torch import save_file
 
     from genzoo.evaluation.evaluate import evaluate
+    from genzoo.evaluation.pictures import write_panels
+    from genzoo.evaluation.posteriors import fit_samplers
 
-    model.eval()
     device = next(model.parameters()).device
-    made = evaluate(model, parts.samplers, _images(splits), recipe.evaluation, seed=recipe.seed, device=device)
-    for name, sampler in parts.samplers.items():
-        if sampler.needs_fit:
-            (folder / "samplers").mkdir(exist_ok=True)
-            file = folder / "samplers" / f"{name}.safetensors"
-            save_file(sampler.state_dict(), file.with_suffix(".partial"), metadata={"recipe": recipe.to_yaml()})
-            file.with_suffix(".partial").replace(file)
-    _draw(model, parts.samplers, splits[recipe.evaluation.reference].images, folder / "panels", recipe.seed)
-    metrics = {"name": recipe.name, "folder": str(folder), **known, **made}
+    images = {name: split.images for name, split in splits.items()}
+    seed = recipe.seed if recipe.evaluation.seed is None else recipe.evaluation.seed
+    with progress() as report:
+        skipped = fit_samplers(model, parts.samplers, images, seed=seed, device=device, progress=report)
+        fitted = {name: sampler for name, sampler in parts.samplers.items() if name not in skipped}
+        for name, sampler in fitted.items():
+            if sampler.needs_fit:
+                (folder / "samplers").mkdir(exist_ok=True)
+                partial = folder / "samplers" / f".{name}.partial"
+                save_file(sampler.state_dict(), partial, metadata={"recipe": recipe.to_yaml()})
+                partial.replace(folder / "samplers" / f"{name}.safetensors")
+        reference = images[recipe.evaluation.reference]
+        write_panels(model, fitted, reference, folder / "panels", seed=seed, device=device)
+        made = evaluate(
+            model, parts.samplers, images, recipe.evaluation, seed=seed, device=device, progress=report, skipped=skipped
+        )
+    metrics = {"name": recipe.name, "folder": str(folder), **made, **known}
     _write(folder / "metrics.json", json.dumps(metrics, indent=2))
     return metrics
 
 
-def _images(splits: dict[str, Split]) -> dict[str, Any]:
-    return {name: split.images for name, split in splits.items()}
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr for whatever counts images: call the result with (what, done, in all)."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = ("{task.description:>16}", *Progress.get_default_columns()[1:2], MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+def _first(images: Any, num: int = 12) -> torch.Tensor:
+    """uint8 n h w c -> the first images as b c h w in [0, 1]."""
+    return torch.from_numpy(images[:num].copy()).permute(0, 3, 1, 2).float() / 255
+
+
+def _progress_so_far(folder: Path) -> dict[str, Any]:
+    """The `train` section of a run that was interrupted: its last logged line."""
+    file = folder / "train.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return {"interrupted": True, **(json.loads(lines[-1]) if lines else {})}
 
 
 def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
@@ -210,7 +231,8 @@ def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     changed = [
         f"{key}: {old.get(key)} -> {new.get(key)}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not any(key == free or key.startswith(f"{free}.") for free in FREE_ON_RESUME)
+        if old.get(key) != new.get(key)
+        and not any(key == free or key.startswith(f"{free}.") for free in FREE_ON_RESUME)
     ]
     if changed:
         raise UserError(
@@ -282,7 +304,3 @@ def _write(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text + "\n", encoding="utf-8")
     partial.replace(path)
-
-
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""

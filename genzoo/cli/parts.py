@@ -154,9 +154,7 @@ def check(what: str, options: tuple, backend: str, plugins: tuple, as_json: bool
         click.echo(json.dumps([result.to_json() for result in results], indent=2))
     failed = sum(result.outcome == "failed" for result in results)
     if not as_json:
-        click.echo(
-            f"{len(results) - failed} of {len(results)} checks passed or do not apply" if failed else "all passed"
-        )
+        click.echo(f"{failed} of {len(results)} checks failed" if failed else f"{len(results)} checks, none failed")
     sys.exit(1 if failed else 0)
 
 

@@ -1,0 +1,56 @@
+"""metrics.json in words: what the end of a run prints."""
+
+from __future__ import annotations
+
+from genzoo.evaluation.split import describe
+
+
+def summary(metrics: dict) -> str:
+    """A few lines for a person; `metrics` is what metrics.json holds."""
+    train, latent = metrics["train"], metrics["latent"]
+    lines = [f"{metrics['name']}: {_training(train)}"]
+    if "reconstruction_mse" in train:
+        lines.append(
+            f"last epoch: reconstruction MSE {train['reconstruction_mse']:.4f} per pixel, "
+            f"KL {train['kl']:.1f} nats per image"
+        )
+    lines.append(
+        f"latent: of {latent['num_latents']}, inactive {latent['inactive_by_mean_variance']} by the variance of the mean "
+        f"(< 0.05), {latent['inactive_by_posterior_variance']} by their posterior variance (> 0.95)"
+    )
+    lines += [describe(metrics["split"]), *_tables(metrics["scores"])]
+    lines.append(f"pictures: {metrics['folder']}/panels   everything else: {metrics['folder']}/metrics.json")
+    return "\n".join(lines)
+
+
+def _training(train: dict) -> str:
+    if train.get("interrupted"):
+        return f"interrupted, last logged step {train.get('step', 0):,}"
+    return (
+        f"{train['num_parameters']:,} parameters, {train['steps']:,} steps in {train['seconds']:.0f} s "
+        f"({train['images_per_s']:.0f} images/s, {train['precision']}, {train['device']})"
+    )
+
+
+def _tables(scores: list[dict]) -> list[str]:
+    """A table for each metric: a row a generator, a column a part."""
+    lines = []
+    for metric, features in dict.fromkeys((entry["metric"], entry["features"]) for entry in scores):
+        entries = [entry for entry in scores if (entry["metric"], entry["features"]) == (metric, features)]
+        about = entries[0]
+        parts = list(dict.fromkeys(entry["part"] for entry in entries if "skipped" not in entry))
+        lines.append(
+            f"{metric} on {features} features, against {about['num_reference']:,} {about['reference']} images"
+            + ("; few images: a biased number" if any("few" in entry for entry in entries) else "")
+        )
+        if parts:
+            lines.append(f"  {'':16}" + "".join(f"{part:>9}" for part in parts) + "   images")
+        for generator in dict.fromkeys(entry["generator"] for entry in entries):
+            mine = {entry["part"]: entry for entry in entries if entry["generator"] == generator}
+            reason = next((entry["skipped"] for entry in mine.values() if "skipped" in entry), None)
+            if reason:
+                lines.append(f"  {generator:16} skipped: {reason}")
+                continue
+            cells = "".join(f"{mine[part]['value']:9.2f}" if part in mine else f"{'':9}" for part in parts)
+            lines.append(f"  {generator:16}{cells}{next(iter(mine.values()))['num_samples']:9,}")
+    return lines
