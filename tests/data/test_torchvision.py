@@ -1,0 +1,213 @@
+import gzip
+import io
+import struct
+import tarfile
+
+import numpy as np
+import pytest
+
+from genzoo.cache import download
+from genzoo.data import store, torchvision
+from genzoo.data.torchvision import CIFAR10, MNIST, FashionMNIST
+from genzoo.errors import UserError
+
+COUNTS = {"train": 30, "test": 12}
+
+
+def digits(split):
+    return np.random.default_rng(len(split)).integers(0, 256, (COUNTS[split], 28, 28), np.uint8)
+
+
+def write_idx(folder, opener=open, suffix=""):
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, name in MNIST.files.items():
+        with opener(folder / (name + suffix), "wb") as file:
+            file.write(struct.pack(">4I", 0x803, COUNTS[split], 28, 28) + digits(split).tobytes())
+
+
+@pytest.fixture(autouse=True)
+def miniature(monkeypatch):
+    monkeypatch.setattr(MNIST, "num_images", COUNTS)
+    monkeypatch.setattr(torchvision, "CHUNK", 7)
+
+
+def prepare(cls, **options):
+    config = cls.Config(**options)
+    return store.prepare(cls(config), config)
+
+
+@pytest.mark.parametrize("below", ["FashionMNIST/raw", "raw", "."])
+@pytest.mark.parametrize("opener, suffix", [(open, ""), (gzip.open, ".gz")])
+def test_idx_layouts(tmp_path, below, opener, suffix):
+    write_idx(tmp_path / below, opener, suffix)
+    splits = prepare(FashionMNIST, root=tmp_path)
+    for split in COUNTS:
+        images = splits[split].images
+        assert images.shape == (COUNTS[split], 32, 32, 1)
+        np.testing.assert_array_equal(images[:, 2:30, 2:30, 0], digits(split))
+        assert images.sum() == digits(split).sum(dtype=np.int64)  # the border is zero
+
+
+def test_sizes(tmp_path):
+    write_idx(tmp_path)
+    np.testing.assert_array_equal(prepare(MNIST, root=tmp_path, size=28)["test"].images[..., 0], digits("test"))
+    odd = prepare(MNIST, root=tmp_path, size=31)["test"].images
+    np.testing.assert_array_equal(odd[:, 1:29, 1:29, 0], digits("test"))
+    with pytest.raises(ValueError, match="greater than or equal to 28"):
+        MNIST.Config(size=27)
+
+
+def test_reading_goes_on_after_any_image(tmp_path):
+    write_idx(tmp_path)
+    dataset = MNIST(MNIST.Config(root=tmp_path, size=28))
+    dataset.locate()
+    for start in (0, 6, 7, 29):
+        np.testing.assert_array_equal(np.concatenate(list(dataset.read("train", start)))[..., 0], digits("train")[start:])
+
+
+def test_read_only_root(tmp_path):
+    write_idx(tmp_path / "MNIST" / "raw")
+    (tmp_path / "MNIST" / "raw").chmod(0o555)
+    assert len(prepare(MNIST, root=tmp_path)["train"]) == 30
+    (tmp_path / "MNIST" / "raw").chmod(0o755)
+
+
+def test_bad_idx_files_are_named(tmp_path):
+    write_idx(tmp_path)
+    path = tmp_path / "train-images-idx3-ubyte"
+    whole = path.read_bytes()
+    for content, message in [
+        (whole[:-1], "truncated: it ends in image 29"),
+        (whole[:10], "not an idx3-ubyte file"),
+        (b"<html>" + whole, "not an idx3-ubyte file"),
+        (struct.pack(">4I", 0x803, 5, 28, 28), r"holds an array of \(5, 28, 28\), not"),
+    ]:
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=f"{path.name}.*{message}"):
+            prepare(MNIST, root=tmp_path)
+    path.unlink()
+    path.with_suffix(".gz").write_bytes(gzip.compress(whole)[:-300])
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz cannot be read"):
+        prepare(MNIST, root=tmp_path)
+
+
+def test_missing_files_say_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=rf"train-images-idx3-ubyte.gz is not in {tmp_path}.*fetch http.*mnist"):
+        prepare(MNIST, root=tmp_path)
+    with pytest.raises(UserError, match="cifar-10-binary.tar.gz is not in .*fetch https://www.cs.toronto.edu"):
+        prepare(CIFAR10, root=tmp_path)
+
+    def offline(urls, target, checksum):
+        raise OSError(f"{urls[0]}: no network")
+
+    monkeypatch.setattr(torchvision, "download", offline)
+    for cls in (MNIST, FashionMNIST, CIFAR10):
+        with pytest.raises(UserError, match="cannot be downloaded .*: no network.*another machine.*data.root"):
+            prepare(cls)
+
+
+def test_download_is_checked_and_appears_when_it_is_whole(tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(b"hello")
+    target = tmp_path / "new" / "target"
+    with pytest.raises(OSError, match="its md5 is 5d41402abc4b2a76b9719d911017c592, not 00"):
+        download([source.as_uri(), (tmp_path / "none").as_uri()], target, "md5:00")
+    assert list(target.parent.iterdir()) == []
+    download([(tmp_path / "none").as_uri(), source.as_uri()], target, "md5:5d41402abc4b2a76b9719d911017c592")
+    assert target.read_bytes() == b"hello" and len(list(target.parent.iterdir())) == 1
+
+
+# CIFAR-10: six files of 20 images.
+
+BATCHES = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
+
+
+def batch(name):
+    return np.random.default_rng(BATCHES.index(name)).integers(0, 256, (20, 3, 32, 32), np.uint8)
+
+
+def binary(name):
+    labels = np.full((20, 1), 7, np.uint8)
+    return np.concatenate([labels, batch(name).reshape(20, 3072)], axis=1).tobytes()
+
+
+def python(name):
+    """A pickle as Python 2 wrote it: {'batch_label': ..., 'data': array}, its pixels one BINSTRING."""
+    pixels = batch(name).tobytes()
+    return (
+        b"\x80\x02}q\x01(U\x0bbatch_labelq\x02U\x05a nicU\x04dataq\x04cnumpy.core.multiarray\n_reconstruct\n"
+        b"cnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01K\x14M\x00\x0c\x86cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R"
+        b"\x89T" + struct.pack("<I", len(pixels)) + pixels + b"tbu."
+    )
+
+
+LAYOUTS = {"cifar-10-batches-bin": (".bin", binary), "cifar-10-batches-py": ("", python)}
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    monkeypatch.setattr(CIFAR10, "batch_images", 20)
+
+
+def write_cifar(root, layout):
+    suffix, encode = LAYOUTS[layout]
+    (root / layout).mkdir(parents=True)
+    for name in BATCHES:
+        (root / layout / (name + suffix)).write_bytes(encode(name))
+    return root / layout
+
+
+def check_cifar(splits):
+    expected = np.concatenate([batch(name) for name in BATCHES]).transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(splits["train"].images, expected[:100])
+    np.testing.assert_array_equal(splits["test"].images, expected[100:])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_cifar_layouts(tmp_path, small_batches, layout):
+    folder = write_cifar(tmp_path, layout)
+    check_cifar(prepare(CIFAR10, root=tmp_path))
+    check_cifar(prepare(CIFAR10, root=folder))
+    archive = tmp_path / "archive" / f"cifar-10-{'binary' if layout.endswith('bin') else 'python'}.tar.gz"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, layout)
+    check_cifar(prepare(CIFAR10, root=archive.parent))
+    archive.write_bytes(archive.read_bytes()[:-5000])
+    with pytest.raises(UserError, match=f"{archive.name} is damaged"):
+        prepare(CIFAR10, root=archive.parent)
+
+
+def test_a_cifar_pickle_is_never_executed(tmp_path, small_batches):
+    folder = write_cifar(tmp_path, "cifar-10-batches-py")
+    trap = tmp_path / "executed"
+    evil = b"cos\nmkdir\nX" + struct.pack("<I", len(str(trap))) + str(trap).encode() + b"\x85R0"
+    for name in BATCHES:
+        content = python(name)
+        (folder / name).write_bytes(content[:2] + evil + content[2:])
+    check_cifar(prepare(CIFAR10, root=tmp_path))
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_bad_cifar_files_are_named(tmp_path, small_batches, layout):
+    folder = write_cifar(tmp_path, layout)
+    suffix, encode = LAYOUTS[layout]
+    path = folder / f"data_batch_3{suffix}"
+    path.write_bytes(encode("data_batch_3")[:-100])
+    with pytest.raises(UserError, match=f"data_batch_3{suffix} is truncated or damaged"):
+        prepare(CIFAR10, root=tmp_path)
+    path.unlink()
+    with pytest.raises(UserError, match=f"not complete: {path.name} missing"):
+        prepare(CIFAR10, root=tmp_path)
+
+
+def test_tar_members_are_read_by_name_only(tmp_path, small_batches):
+    with tarfile.open(tmp_path / "cifar-10-binary.tar.gz", "w:gz") as tar:
+        for name in ["../evil", *(f"cifar-10-batches-bin/{name}.bin" for name in BATCHES)]:
+            info = tarfile.TarInfo(name)
+            content = b"evil" if "evil" in name else binary(name.split("/")[1].removesuffix(".bin"))
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    check_cifar(prepare(CIFAR10, root=tmp_path))
+    assert not (tmp_path.parent / "evil").exists()
