@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from genzoo import __version__
+from genzoo.allocator import keep_freed_memory
 from genzoo.cli.data import data
 from genzoo.cli.options import as_json, complete_recipe, plugin_option
 from genzoo.cli.parts import check, list_parts, list_plugins, new, show
@@ -21,6 +22,7 @@ from genzoo.training.signals import Interrupted
 def main() -> None:
     """Exit code 0; 2 for a user's mistake (one message, no traceback); 1 for a failure; 130 when interrupted."""
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    keep_freed_memory()
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     logging.getLogger("genzoo").setLevel(logging.INFO)
     try:
