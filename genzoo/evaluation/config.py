@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
 
-from genzoo.config import Config, Strict, located, part
+from genzoo.config import Config, OneOf, Strict, located, part
 from genzoo.errors import nearest
 from genzoo.registry import FEATURES
 
@@ -30,7 +30,35 @@ class FID(Config):
         return features
 
 
-METRICS: dict[str, type[Config]] = {"fd": FD, "fid": FID}
+class KID(Config):
+    """Kernel distance: unbiased also for few images, with a standard error."""
+
+    features: part(FEATURES) = Field("efficientnet_lite0", description="the feature extractor")
+    num_subsets: int = Field(100, ge=1, description="subsets that the distance is averaged over")
+    subset_size: int = Field(1000, ge=2, description="images of each side in a subset, at most")
+
+
+class PrecisionRecall(Config):
+    """Share of samples near the reference images, and of reference images near the samples."""
+
+    features: part(FEATURES) = Field("efficientnet_lite0", description="the feature extractor")
+    k: int = Field(3, ge=1, description="neighbours that a ball reaches to")
+
+
+class DensityCoverage(Config):
+    """Precision and recall made robust against outliers."""
+
+    features: part(FEATURES) = Field("efficientnet_lite0", description="the feature extractor")
+    k: int = Field(5, ge=1, description="neighbours that a ball reaches to")
+
+
+METRICS: dict[str, type[Config]] = {
+    "fd": FD,
+    "fid": FID,
+    "kid": KID,
+    "precision_recall": PrecisionRecall,
+    "density_coverage": DensityCoverage,
+}
 
 
 def _metric(value: Any) -> Any:
@@ -47,7 +75,7 @@ def _metric(value: Any) -> Any:
     return METRICS[name].model_validate(value)
 
 
-Metric = Annotated[SerializeAsAny[Config], BeforeValidator(_metric)]
+Metric = Annotated[SerializeAsAny[Config], BeforeValidator(_metric), OneOf("metrics")]
 
 
 class EvaluationConfig(Strict):

@@ -14,7 +14,7 @@ from genzoo.errors import UserError
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.evaluation.images import MIX, Spread, batches, quantize, shares
 from genzoo.evaluation.latent import latent_diagnostics
-from genzoo.evaluation.metrics import Side, score, too_few
+from genzoo.evaluation.metrics import Side, impossible, score, too_few
 from genzoo.evaluation.posteriors import Progress, encode, evaluating, fit_split, pick, stage
 from genzoo.evaluation.split import SplitDiagnostics
 from genzoo.parts import Composition, Features, Sampler
@@ -110,7 +110,7 @@ def _plan(
         for metric in config.metrics:
             label = _label(metric.features)
             entry = {"metric": metric.name, "features": label, **about}
-            reason = skipped.get(generator) or absent.get(label)
+            reason = skipped.get(generator) or absent.get(label) or impossible(metric, num, common["num_reference"])
             if not reason:
                 entry["weights_sha256"] = extractors[label].protocol.get("weights_sha256")
                 few = too_few(metric, extractors[label].dim, num, common["num_reference"])

@@ -47,6 +47,7 @@ class EfficientNetLite0(nn.Module):
             "resize": "antialiased bicubic, not rounded",
             "normalize": "ImageNet mean and std",
         }
+        self.eval()
 
     @classmethod
     def fetch(cls, config: Config) -> None:

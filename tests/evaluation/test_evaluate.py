@@ -127,7 +127,7 @@ def test_one_decoder_has_one_part(plain_model, samplers, splits, pixels):
 def test_too_few_images_are_refused_or_marked(split_model, samplers, splits, pixels):
     few = config(PIXELS, num_samples=4)
     result = run(split_model, samplers, splits, few)
-    assert all(e["value"] is None and "4 samples" in e["skipped"] for e in result["scores"])
+    assert all(e["value"] is None and "4 sample images" in e["skipped"] for e in result["scores"])
     with pytest.raises(UserError, match="singular"):
         run(split_model, samplers, splits, config(PIXELS, num_samples=4, strict=True))
     allowed = run(split_model, samplers, splits, config(PIXELS, num_samples=4, allow_few=True))
