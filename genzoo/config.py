@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -62,14 +61,12 @@ def located(model: type, errors: list[tuple[Any, str, Any]]) -> ValidationError:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Mark on a field type that holds one of several named Configs: help and the JSON schema read it."""
+    """Mark on a field type that holds one of several named Configs; help and genzoo.schema read it."""
 
     kind: str
-    names: Callable[[], list[str]]
-    config: Callable[[str], type[Config]]  # of a name
 
     def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
-        return {"$ref": f"#/$defs/{self.kind}"}
+        return {"genzoo_kind": self.kind}
 
 
 def part(registry: Registry) -> Any:
@@ -98,8 +95,7 @@ def part(registry: Registry) -> Any:
             fault = f"the Config of {registry.kind}/{value['name']} fails: {reason(error)} ({place_of(config)})"
             raise located(Config, [("name", fault, value["name"])]) from error
 
-    choices = OneOf(registry.kind, registry.names, lambda name: config_of(registry, name))
-    return Annotated[SerializeAsAny[Config], BeforeValidator(parse), choices]
+    return Annotated[SerializeAsAny[Config], BeforeValidator(parse), OneOf(registry.kind)]
 
 
 def config_of(registry: Registry, name: str) -> type[Config]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from genzoo.config import Strict, build, part
-from genzoo.errors import UserError
+from genzoo.errors import UserError, reason
 from genzoo.parts import Composition, Posterior, Shape
-from genzoo.registry import ENCODERS, HEADS, LATENTS
+from genzoo.registry import ENCODERS, HEADS, LATENTS, imported
 
 
 class ModelConfig(Strict):
@@ -76,21 +80,47 @@ def trace(config: ModelConfig, image_shape: Shape) -> dict[str, tuple[Shape, int
             stages[name] = (tuple(declared), sum(p.numel() for p in part.parameters() if p.requires_grad))
             return made
 
-        name = f"encoders/{config.encoder.name}"
-        try:
-            features = stage(name, model.encoder, model.encoder(x), model.encoder.out_shape)
-            name = f"latents/{config.latent.name}"
-            posterior = model.latent(features)
-            z = posterior.sample()
-            stage(name, model.latent, posterior.mean, model.latent.shape)
-            features = model.latent.expand(z)
-            name = f"heads/{config.head.name}"
-            composition = model.head(features)
-            stage(name, model.head, composition.image, image_shape)
-            for branch, image in composition.branches.items():
-                stage(f"{name} {branch}", nn.Identity(), image, image_shape)
-        except UserError:
-            raise
-        except Exception as error:  # a plugin's forward may fail in any way
-            raise UserError(f"{name} fails on {'x'.join(map(str, image_shape))} images: {error}") from error
+        with watched(model) as running:
+            try:
+                features = stage(
+                    f"encoders/{config.encoder.name}", model.encoder, model.encoder(x), model.encoder.out_shape
+                )
+                posterior = model.latent(features)
+                z = posterior.sample()
+                stage(f"latents/{config.latent.name}", model.latent, posterior.mean, model.latent.shape)
+                composition = model.head(model.latent.expand(z))
+                name = f"heads/{config.head.name}"
+                stage(name, model.head, composition.image, image_shape)
+                for branch, image in composition.branches.items():
+                    stage(f"{name} {branch}", nn.Identity(), image, image_shape)
+            except UserError:
+                raise
+            except Exception as error:  # a plugin's forward may fail in any way
+                part = running[-1] if running else "the model"
+                message = error if isinstance(error, ValueError) else reason(error)
+                raise UserError(f"{part} fails on {'x'.join(map(str, image_shape))} images: {message}") from error
     return stages
+
+
+@contextmanager
+def watched(model: nn.Module, leave: Callable[[str, int, nn.Module, Any], None] | None = None) -> Iterator[list[str]]:
+    """While it lasts, the list holds the kind/name of the registered parts that are running, the innermost last.
+
+    leave(kind/name, depth, module, output) is called when one is done.
+    """
+    names, running, hooks = imported(), [], []
+
+    def done(module: nn.Module, inputs: Any, output: Any) -> None:
+        running.pop()
+        if leave:
+            leave(names[type(module)], len(running), module, output)
+
+    for module in model.modules():
+        if name := names.get(type(module)):
+            hooks.append(module.register_forward_pre_hook(lambda module, inputs, name=name: running.append(name)))
+            hooks.append(module.register_forward_hook(done))
+    try:
+        yield running
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import importlib
 import re
+import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -229,3 +230,17 @@ KINDS = {
     registry.kind: registry
     for registry in (ENCODERS, LATENTS, DECODERS, HEADS, OBJECTIVES, SAMPLERS, DATASETS, FEATURES)
 }
+
+
+def imported() -> dict[type, str]:
+    """Class -> kind/name of every registered part that has been imported so far."""
+    found: dict[type, str] = {}
+    for kind, registry in KINDS.items():
+        for name, entry in registry.entries.items():
+            part = entry.target
+            if isinstance(part, str):
+                module, _, attribute = part.partition(":")
+                part = getattr(sys.modules.get(module), attribute, None)
+            if isinstance(part, type):
+                found[part] = f"{kind}/{name}"
+    return found

@@ -10,6 +10,17 @@ from genzoo.parts import Shape
 from genzoo.registry import DECODERS
 
 
+def decode(decoder: nn.Module, features: Tensor, out_shape: Shape) -> Tensor:
+    """b *in_shape -> b *out_shape in float32; ValueError when the decoder makes something else."""
+    logits = decoder(features)
+    if tuple(logits.shape[1:]) != out_shape:
+        raise ValueError(
+            f"the decoder {type(decoder).__name__} makes {tuple(logits.shape[1:])}, but its out_shape is {out_shape}"
+        )
+    # float32 from here on: in half precision a sigmoid near 0 or 1 has too few steps for 256 grey levels
+    return logits.float()
+
+
 class Branches(nn.Module):
     """Decoders whose outputs, side by side, are the map logits (`num_maps` channels) and then each branch's logits.
 
@@ -27,13 +38,15 @@ class Branches(nn.Module):
             out_channels = [num_maps + channels, *self.splits[2:]]
         else:
             out_channels = self.splits
+        self.out_shapes = [(n, height, width) for n in out_channels]
         self.decoders = nn.ModuleList(
-            build(DECODERS, config, in_shape=in_shape, out_shape=(n, height, width))
-            for config, n in zip(configs, out_channels, strict=True)
+            build(DECODERS, config, in_shape=in_shape, out_shape=out_shape)
+            for config, out_shape in zip(configs, self.out_shapes, strict=True)
         )
 
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """b *in_shape -> map logits (b num_maps h w), then the logits of each branch (b c h w); float32."""
-        outputs = [decoder(features) for decoder in self.decoders]
-        # float32 from here on: in half precision a sigmoid near 0 or 1 has too few steps for 256 grey levels
-        return torch.cat(outputs, dim=1).float().split(self.splits, dim=1)
+        pairs = zip(self.decoders, self.out_shapes, strict=True)
+        return torch.cat([decode(decoder, features, shape) for decoder, shape in pairs], dim=1).split(
+            self.splits, dim=1
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from genzoo.config import Config, build, part
+from genzoo.heads.branches import decode
 from genzoo.parts import Composition, Shape
 from genzoo.registry import DECODERS
 
@@ -17,7 +18,8 @@ class SingleHead(nn.Module):
 
     def __init__(self, config: Config, in_shape: Shape, image_shape: Shape):
         super().__init__()
+        self.image_shape = image_shape
         self.decoder = build(DECODERS, config.decoder, in_shape=in_shape, out_shape=image_shape)
 
     def forward(self, features: Tensor) -> Composition:
-        return Composition(self.decoder(features).float().sigmoid())
+        return Composition(decode(self.decoder, features, self.image_shape).sigmoid())

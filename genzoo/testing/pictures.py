@@ -1,0 +1,120 @@
+"""Checks of datasets and feature extractors."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import nn
+
+from genzoo.errors import UserError
+from genzoo.testing.subject import DoesNotApply, Mismatch, Subject, close
+
+MAX_CHUNK_BYTES = 64 * 2**20
+
+
+def describes_itself(subject: Subject) -> None:
+    """Config alone gives the image shape and the splits, train first"""
+    dataset = subject.build()
+    if len(dataset.image_shape) != 3 or not 1 <= dataset.image_shape[0] <= 4:
+        raise Mismatch("image_shape (channels, height, width) with 1 to 4 channels", f"{dataset.image_shape}")
+    if not dataset.splits or dataset.splits[0] != "train":
+        raise Mismatch("splits that start with 'train'", f"{dataset.splits}")
+
+
+def _located(subject: Subject):
+    dataset = subject.build()
+    try:
+        return dataset, dataset.locate()
+    except UserError as error:
+        raise DoesNotApply(f"the data is not here: {error}".partition("\n")[0]) from error
+
+
+def identifies_its_source(subject: Subject) -> None:
+    """locate: identifies the source in JSON, the same each time"""
+    dataset, source = _located(subject)
+    if not isinstance(source, dict) or not source:
+        raise Mismatch("a dict that identifies the source", f"{source!r}")
+    if json.loads(json.dumps(source)) != json.loads(json.dumps(dataset.locate())):
+        raise Mismatch("the same identification each time: it keys the prepared store", "another one")
+
+
+def reads(subject: Subject) -> None:
+    """read: small uint8 arrays n h w c of the declared size, using the range up to 255"""
+    dataset, _ = _located(subject)
+    channels, height, width = dataset.image_shape
+    for split in dataset.splits:
+        chunk = next(iter(dataset.read(split)), None)
+        if chunk is None or len(chunk) == 0:
+            raise Mismatch(f"images in the split '{split}'", "none")
+        if not isinstance(chunk, np.ndarray) or chunk.dtype != np.uint8 or chunk.shape[1:] != (height, width, channels):
+            what = f"{chunk.dtype} {chunk.shape}" if isinstance(chunk, np.ndarray) else type(chunk).__name__
+            raise Mismatch(f"uint8 (n, {height}, {width}, {channels})", what)
+        if chunk.nbytes > MAX_CHUNK_BYTES:
+            raise Mismatch(
+                "arrays of a few MB: a whole data set may not fit in memory", f"{chunk.nbytes / 2**20:.0f} MB"
+            )
+        if chunk.max() <= 1:
+            raise Mismatch(
+                "values up to 255", "0 and 1 alone: images in [0, 1] must be scaled before they become uint8"
+            )
+
+
+def fixed_order(subject: Subject) -> None:
+    """read: the same images in the same order each time, other ones in other splits"""
+    dataset, _ = _located(subject)
+    first = {}
+    for split in dataset.splits:
+        a, b = (b"".join(c.tobytes() for c in islice(dataset.read(split), 2)) for _ in range(2))
+        if a != b:
+            raise Mismatch(f"the same images in the same order each time ('{split}')", "others")
+        for known, images in first.items():
+            if a == images:
+                raise Mismatch(f"other images in '{split}' than in '{known}'", "the same")
+        first[split] = a
+
+
+def _features(subject: Subject) -> nn.Module:
+    try:
+        subject.registry.get(subject.name).fetch(subject.config)
+    except UserError as error:
+        raise DoesNotApply(f"the weights are not here: {error}".partition("\n")[0]) from error
+    return subject.build()
+
+
+def _images(channels: int, height: int, width: int, num: int = 3) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (num, channels, height, width), generator=generator, dtype=torch.uint8)
+
+
+def extracts(subject: Subject) -> None:
+    """Features: float32 b dim, finite, for any size and 1, 3 or 4 channels"""
+    features = _features(subject)
+    for image in ((1, 32, 32), (3, 32, 32), (4, 20, 40), (3, 300, 260)):
+        made = features(_images(*image))
+        if tuple(made.shape) != (3, features.dim) or made.dtype != torch.float32 or not torch.isfinite(made).all():
+            raise Mismatch(f"finite float32 (3, {features.dim}) of {image} images", f"{made.dtype} {tuple(made.shape)}")
+
+
+def frozen(subject: Subject) -> None:
+    """Frozen: eval mode, no trainable weights, the same images give the same features, alone or in a batch"""
+    features, images = _features(subject), _images(3, 32, 32)
+    if any(module.training for module in features.modules()) or any(p.requires_grad for p in features.parameters()):
+        raise Mismatch("eval mode and weights without gradients", "train mode or trainable weights")
+    whole = features(images)
+    if not torch.equal(whole, features(images)) or not close(whole[1:2], features(images[1:2])):
+        raise Mismatch("the same features each time, alone or in a batch", "others")
+
+
+def states_its_protocol(subject: Subject) -> None:
+    """Protocol: what a number made with these features must state, in JSON"""
+    features = _features(subject)
+    if not isinstance(features.protocol, dict) or not features.protocol:
+        raise Mismatch("a dict with the weights' sha256, the input size and the resize", f"{features.protocol!r}")
+    json.dumps(features.protocol)
+
+
+DATASETS = (describes_itself, identifies_its_source, reads, fixed_order)
+FEATURES = (extracts, frozen, states_its_protocol)
