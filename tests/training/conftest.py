@@ -1,6 +1,7 @@
 """A miniature model, objective and run; as a program, a run to kill: conftest.py FOLDER [KEY=JSON]."""
 
 import json
+import random
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (37, 8, 8, 3), dtype=np.uint8
 
 
 class Toy(nn.Module):
-    """A convolutional VAE on 8x8 images, with what makes resuming hard: BatchNorm and noise."""
+    """A convolutional VAE on 8x8 images, with what makes resuming hard: BatchNorm and noise of every library."""
 
     def __init__(self, dim=8):
         super().__init__()
@@ -27,7 +28,8 @@ class Toy(nn.Module):
 
     def forward(self, x):
         mean, logvar = self.encoder(x).chunk(2, 1)
-        return mean, logvar, self.decoder(mean + torch.randn_like(mean) * (0.5 * logvar).exp())
+        noise = torch.randn_like(mean) * (random.random() + np.random.random())
+        return mean, logvar, self.decoder(mean + noise * (0.5 * logvar).exp())
 
 
 class PlainToy(Toy):
@@ -57,8 +59,16 @@ class ToyObjective(nn.Module):
             self.error_ema.lerp_(mse.detach(), 0.1)
         rec = 0.5 * x[0].numel() * (mse / self.log_gamma.exp() + self.log_gamma)
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1).mean()
-        terms = {"rec": rec, "kl": kl, "mse": mse, "gamma": self.log_gamma.exp(), "ema": self.error_ema.clone()}
-        return {"loss": rec + kl, **{name: term.detach().float() for name, term in terms.items()}}
+        beta = (step / 15).clamp(max=1)
+        terms = {
+            "rec": rec,
+            "kl": kl,
+            "mse": mse,
+            "beta": beta,
+            "gamma": self.log_gamma.exp(),
+            "ema": self.error_ema.clone(),
+        }
+        return {"loss": rec + beta * kl, **{name: term.detach().float() for name, term in terms.items()}}
 
 
 def make_toy(kind=Toy, poison=None, lasting=False, seed=0):

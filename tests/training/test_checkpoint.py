@@ -28,6 +28,15 @@ def test_round_trip(tmp_path):
     assert {file.name for file in path.iterdir()} == {"model.safetensors", "state.json", "manifest.json"}
 
 
+def test_on_the_disk_before_it_counts(tmp_path, monkeypatch):
+    final, synced = tmp_path / "checkpoints/step-00000001", []
+    monkeypatch.setattr(checkpoint, "_sync", lambda path: synced.append((path.name, final.exists())))
+    save(tmp_path, 1)
+    files = [(path.name, False) for path in final.iterdir()]
+    assert sorted(synced[:-2]) == sorted(files)
+    assert synced[-2:] == [(".partial-step-00000001", False), ("checkpoints", True)]
+
+
 def test_nothing_yet(tmp_path):
     assert checkpoint.newest(tmp_path) is None
     with pytest.raises(UserError, match="holds no checkpoint yet"):

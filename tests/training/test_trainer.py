@@ -83,14 +83,15 @@ def test_equals_a_plain_loop(tmp_path, run, toy, images):
     )
 
 
-def test_panels_and_checkpoints_change_nothing(tmp_path, run):
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_panels_and_checkpoints_change_nothing(tmp_path, run, ema):
     def panel(module, step):
         torch.manual_seed(0)
         np.random.seed(0)
         module(torch.rand(3, 3, 8, 8))
 
-    busy = run(tmp_path / "busy", panel=panel, panel_every=3, checkpoint_every=2, log_every=1)[0]
-    equal(busy, run(tmp_path / "quiet", checkpoint_every=0, panel_every=0)[0])
+    busy = run(tmp_path / "busy", panel=panel, panel_every=3, checkpoint_every=2, log_every=1, ema=ema)[0]
+    equal(busy, run(tmp_path / "quiet", checkpoint_every=0, panel_every=0, ema=ema)[0])
 
 
 def test_accumulated_parts_are_one_batch(tmp_path, run):
@@ -299,6 +300,6 @@ def test_no_step_waits_for_the_gpu(tmp_path, run, monkeypatch, precision):
 def test_compiled_training_is_one_graph(tmp_path, run):
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    compiled = run(tmp_path / "compiled", compile="default")[2]
+    compiled = run(tmp_path / "compiled", compile="default", plain=True)[2]
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
-    assert compiled["kl"] == pytest.approx(run(tmp_path / "eager")[2]["kl"], rel=0.2)
+    assert compiled["kl"] == pytest.approx(run(tmp_path / "eager", plain=True)[2]["kl"], rel=1e-3)
