@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -49,7 +50,8 @@ class Tree:
             else:
                 self._zip = zipfile.ZipFile(root)
                 members = [info for info in self._zip.infolist() if _wanted(info.filename, suffixes)]
-                found = {_checked(info, root): (info.file_size, info.CRC) for info in members}
+                _check_members(self._zip.infolist(), members, root)
+                found = {info.filename: (info.file_size, info.CRC) for info in members}
         except (zipfile.BadZipFile, NotImplementedError) as error:
             raise UserError(f"{root} is neither a folder nor a readable zip file: {error}") from error
         except OSError as error:
@@ -76,9 +78,10 @@ class Tree:
         try:
             if self._zip is None:
                 return (self.root / name).read_bytes()
-            # zipfile stops at the size that the directory states and compares the checksum there: a member that
-            # unpacks to more than it says is an error, not a flood.
-            return self._zip.read(name)
+            # Asked for the stated size, zipfile unpacks no more than that, and compares the checksum there; asked for
+            # "all", it would first unpack whatever there is.
+            with self._zip.open(name) as member:
+                return member.read(self.num_bytes(name))
         except Exception as error:  # zlib, zipfile and the file system each have their own
             raise CorruptFile(f"{self.place(name)} cannot be read: {error}") from error
 
@@ -89,24 +92,25 @@ class Tree:
 
 def _wanted(name: str, suffixes: tuple[str, ...]) -> bool:
     *folders, base = name.split("/")
-    hidden = base.startswith(".") or any(part.startswith(".") and part != ".." for part in folders)
-    return base.lower().endswith(suffixes) and not hidden and "__MACOSX" not in folders
+    hidden = any(part.startswith(".") for part in (*folders, base)) or "__MACOSX" in folders
+    return base.lower().endswith(suffixes) and not hidden
 
 
-def _checked(info: zipfile.ZipInfo, archive: Path) -> str:
-    path = PurePosixPath(info.filename.replace("\\", "/"))
-    problem = ""
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        problem = "points outside the archive"
-    elif info.flag_bits & 1:
-        problem = "is encrypted"
-    elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        problem = "is neither stored nor deflated"  # zipfile unpacks a block of the others to whatever it grows to
-    elif info.file_size > MAX_FILE_BYTES:
-        problem = f"unpacks to {info.file_size >> 20} MB, more than {MAX_FILE_BYTES >> 20} MB"
-    if problem:
-        raise UserError(f"{archive} is refused: its member {info.filename!r} {problem}")
-    return info.filename
+def _check_members(everything: list[zipfile.ZipInfo], wanted: list[zipfile.ZipInfo], archive: Path) -> None:
+    for info in everything:
+        path = PurePosixPath(info.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", info.filename):
+            raise UserError(f"{archive} is refused: its member {info.filename!r} points outside the archive")
+    for info in wanted:
+        problem = ""
+        if info.flag_bits & 1:
+            problem = "is encrypted"
+        elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            problem = "is neither stored nor deflated"  # zipfile unpacks a block of the others to whatever it grows to
+        elif info.file_size > MAX_FILE_BYTES:
+            problem = f"unpacks to {info.file_size >> 20} MB, more than {MAX_FILE_BYTES >> 20} MB"
+        if problem:
+            raise UserError(f"{archive} is refused: its member {info.filename!r} {problem}")
 
 
 def _walk(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, tuple[int, int]]]:

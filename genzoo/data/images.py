@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from genzoo.data.files import CorruptFile, Tree
 from genzoo.parts import Shape
@@ -67,6 +67,8 @@ def load_image(
             if box != (0, 0, image.width, image.height):
                 image = image.crop(box)
             return np.asarray(image.resize((width, height), resample)).reshape(height, width, channels)
+        except UnidentifiedImageError as error:
+            raise CorruptFile(f"{tree.place(name)} is not an image of the kinds {', '.join(FORMATS)}") from error
         except Exception as error:  # Pillow's readers raise some ten kinds on bad files
             raise CorruptFile(f"{tree.place(name)} cannot be used: {error}") from error
 

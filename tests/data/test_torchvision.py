@@ -62,7 +62,9 @@ def test_reading_goes_on_after_any_image(tmp_path):
     dataset = MNIST(MNIST.Config(root=tmp_path, size=28))
     dataset.locate()
     for start in (0, 6, 7, 29):
-        np.testing.assert_array_equal(np.concatenate(list(dataset.read("train", start)))[..., 0], digits("train")[start:])
+        np.testing.assert_array_equal(
+            np.concatenate(list(dataset.read("train", start)))[..., 0], digits("train")[start:]
+        )
 
 
 def test_read_only_root(tmp_path):
@@ -94,7 +96,7 @@ def test_bad_idx_files_are_named(tmp_path):
 def test_missing_files_say_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=rf"train-images-idx3-ubyte.gz is not in {tmp_path}.*fetch http.*mnist"):
         prepare(MNIST, root=tmp_path)
-    with pytest.raises(UserError, match="cifar-10-binary.tar.gz is not in .*fetch https://www.cs.toronto.edu"):
+    with pytest.raises(UserError, match=r"cifar-10-binary.tar.gz is not in .*fetch https://www.cs.toronto.edu"):
         prepare(CIFAR10, root=tmp_path)
 
     def offline(urls, target, checksum):
@@ -102,7 +104,7 @@ def test_missing_files_say_what_to_fetch_and_where_to_put_it(tmp_path, monkeypat
 
     monkeypatch.setattr(torchvision, "download", offline)
     for cls in (MNIST, FashionMNIST, CIFAR10):
-        with pytest.raises(UserError, match="cannot be downloaded .*: no network.*another machine.*data.root"):
+        with pytest.raises(UserError, match=r"cannot be downloaded .*: no network.*another machine.*data.root"):
             prepare(cls)
 
 
