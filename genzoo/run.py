@@ -60,9 +60,8 @@ def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, comman
     """
     from genzoo.evaluation.evaluate import missing
     from genzoo.evaluation.panels import panel
-    from genzoo.training.trainer import planned_checkpoint_bytes
     from genzoo.training.trainer import check as check_training
-    from genzoo.training.trainer import train
+    from genzoo.training.trainer import planned_checkpoint_bytes, train
 
     folder = out or Path("runs") / recipe.name
     parts = check(recipe)
@@ -143,6 +142,8 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> Model:
     recipe = read(_recipe_file(folder))
     model = Model(recipe.model, build(DATASETS, recipe.data).image_shape)
     load_model(folder, model)
+    if recipe.train.channels_last:  # as it was trained: another layout rounds otherwise
+        model = model.to(memory_format=torch.channels_last)
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 

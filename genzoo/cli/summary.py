@@ -15,8 +15,8 @@ def summary(metrics: dict) -> str:
             f"KL {train['kl']:.1f} nats per image"
         )
     lines.append(
-        f"latent: {latent['num_latents']} variables; inactive: {latent['inactive_by_mean_variance']} by the variance of "
-        f"the mean (< 0.05), {latent['inactive_by_posterior_variance']} by their posterior variance (> 0.95)"
+        f"latent: {latent['num_latents']} variables; inactive: {latent['inactive_by_mean_variance']} by the variance "
+        f"of the mean (< 0.05), {latent['inactive_by_posterior_variance']} by their posterior variance (> 0.95)"
     )
     lines += [describe(metrics["split"]), *_tables(metrics["scores"])]
     lines.append(f"pictures: {metrics['folder']}/panels   everything else: {metrics['folder']}/metrics.json")

@@ -1,0 +1,233 @@
+"""Runs from recipe to numbers: every shipped recipe, the run folder, resuming, scoring again, sampling, and mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import genzoo
+from genzoo.cli import main
+from genzoo.recipe import read
+from genzoo.recipe_file import shipped
+
+QUICK = [
+    "train.steps=2", "train.batch_size=4", "train.log_every=1", "train.checkpoint_every=1", "train.panel_every=1",
+    "train.precision=fp32", "evaluation.num_samples=4", "evaluation.num_reference=4", "evaluation.allow_few=true",
+    "evaluation.metrics=[fd]",
+]  # fmt: skip
+SMALL = [
+    "model.encoder.base_dim=2", "model.encoder.embed_dim=8", "model.latent.dim=3", "model.head.decoder.base_dim=2",
+]  # fmt: skip
+DATA = {True: ["data.name=digits"], False: ["data.name=faces", "data.num_train=24", "data.num_test=6"]}
+
+
+@pytest.fixture
+def genzoo_cli(monkeypatch, capsys, tmp_path):
+    """Call the command line in this process: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["genzoo", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return end.value.code, captured.out, captured.err
+
+    return call
+
+
+def data_for(name):
+    return DATA["digits" in name or "mnist" in name]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_shipped_recipes_run(name, genzoo_cli, tmp_path):
+    """Two steps of each with shrunk widths, on data that needs no download, to a complete run folder."""
+    code, out, err = genzoo_cli(
+        "run", name, *QUICK, *SMALL, *data_for(name), "samplers.1.num_components=2", "--out", tmp_path / "run"
+    )
+    assert code == 0, err
+    assert f"{name}: " in out
+    folder = tmp_path / "run"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    generators = {entry["generator"] for entry in metrics["scores"]}
+    assert generators == {"reconstruction", "prior", "gmm"}
+    parts = {entry["part"] for entry in metrics["scores"]}
+    assert parts == ({"y", "y1", "y2", "mix"} if name.startswith("svae") else {"y"})
+    assert all(np.isfinite(entry["value"]) and entry["few"] for entry in metrics["scores"])
+    assert metrics["latent"]["num_latents"] == 3
+    assert (metrics["split"] is not None) == name.startswith("svae")
+    assert metrics["train"]["steps"] == 2 and metrics["train"]["reconstruction_mse"] > 0
+    assert [json.loads(line)["step"] for line in (folder / "train.jsonl").read_text().splitlines()] == [1, 2]
+    assert read(folder / "recipe.yaml").name == name
+    lock = json.loads((folder / "lock.json").read_text())
+    assert lock["versions"]["torch"] == torch.__version__.split("+")[0] or lock["versions"]["torch"]
+    assert len(lock["data"]["train"]["sha256"]) == 64
+    assert {path.name for path in (folder / "panels").iterdir()} >= {
+        "reconstruction.png", "prior.png", "gmm.png", "prior_grid.png", "step-00000002_sample.png"
+    }  # fmt: skip
+    assert (folder / "checkpoints" / "step-00000002" / "model.safetensors").is_file()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished run that several tests look at; they copy what they change."""
+    from genzoo.run import run
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    words = [*QUICK, *SMALL, "samplers.1.num_components=2"]
+    run(read("svae_digits", words), folder)
+    return folder
+
+
+def test_load_gives_the_trained_model(finished):
+    model = genzoo.load(finished)
+    assert not model.training
+    again = genzoo.load(str(finished))
+    x = torch.rand(2, *model.image_shape)
+    posterior = model.encode(x)
+    assert torch.equal(posterior.mean, again.encode(x).mean)
+    assert model.decode(posterior.mean).parts.keys() == {"sigma", "y1", "y2"}
+
+
+def test_a_run_never_writes_into_another(finished, genzoo_cli):
+    before = (finished / "metrics.json").read_text()
+    code, _, err = genzoo_cli("run", "svae_digits", *QUICK, "--out", finished)
+    assert code == 2 and "exists: --resume goes on with that run, --out DIR starts another elsewhere" in err
+    code, _, err = genzoo_cli("run", "svae_digits", *QUICK, "--out", finished, "--resume")
+    assert code == 2 and "the recipe is not the one" in err and "model.encoder.base_dim: 2 -> 16" in err
+    assert (finished / "metrics.json").read_text() == before
+
+
+def test_two_processes_never_share_a_run(tmp_path, genzoo_cli):
+    from filelock import FileLock
+
+    with FileLock(tmp_path / ".lock"):
+        code, _, err = genzoo_cli("run", "svae_digits", *QUICK, *SMALL, "--out", tmp_path, "--resume")
+    assert code == 2 and "another process is writing" in err
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_resume_trains_on(finished, tmp_path, genzoo_cli):
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    code, out, err = genzoo_cli("run", folder / "recipe.yaml", "train.steps=3", "--out", folder, "--resume", "--json")
+    assert code == 0, err
+    assert json.loads(out)["train"]["steps"] == 3
+    steps = [json.loads(line)["step"] for line in (folder / "train.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3]
+
+
+def test_eval_scores_again_the_same(finished, tmp_path, genzoo_cli):
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    old = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").unlink()
+    code, out, err = genzoo_cli("eval", folder, "--json")
+    assert code == 0, err
+    new = json.loads(out)
+    assert new["scores"] == old["scores"] and new["latent"] == old["latent"] and new["split"] == old["split"]
+    code, _, err = genzoo_cli("eval", folder, "train.steps=9")
+    assert code == 2 and "a trained run can only change" in err
+    code, out, err = genzoo_cli("eval", folder, "evaluation.num_samples=3", "samplers=[prior]")
+    assert code == 0, err
+    again = json.loads((folder / "metrics.json").read_text())
+    assert {entry["num_samples"] for entry in again["scores"]} == {3}
+    assert {entry["generator"] for entry in again["scores"]} == {"reconstruction", "prior"}
+
+
+def test_a_score_that_cannot_be_had_is_skipped_and_said(tmp_path, genzoo_cli):
+    words = [*QUICK, *SMALL, "evaluation.metrics=[fid]", "samplers=[prior]", "--out", tmp_path / "run"]
+    words = ["evaluation.metrics=[{name: fid, features: {name: inception, weights: nowhere.pt}}]" if "metrics" in w else w
+             for w in map(str, words)]  # fmt: skip
+    code, _, err = genzoo_cli("run", "svae_digits", *words, "evaluation.strict=true")
+    assert code == 2 and "nowhere.pt" in err and not (tmp_path / "run").exists()
+    code, out, err = genzoo_cli("run", "svae_digits", *words)
+    assert code == 0 and "will be skipped" in err and "nowhere.pt" in err and "skipped: " in out
+    scores = json.loads((tmp_path / "run" / "metrics.json").read_text())["scores"]
+    assert all(entry["value"] is None and "nowhere.pt" in entry["skipped"] for entry in scores)
+
+
+@pytest.mark.parametrize(("part", "mode"), [("y", "L"), ("y1", "L"), ("sigma", "L")])
+def test_sample_writes_png_files(finished, tmp_path, genzoo_cli, part, mode):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        code, out, err = genzoo_cli(
+            "sample", finished, "--num", 3, "--out", tmp_path / name, "--sampler", "gmm", "--part", part, "--seed", seed
+        )
+        assert code == 0, err
+    files = sorted((tmp_path / "a").iterdir())
+    assert [file.name for file in files] == ["000000.png", "000001.png", "000002.png"]
+    pixels = {name: [np.asarray(Image.open(file)) for file in sorted((tmp_path / name).iterdir())] for name in "abc"}
+    assert Image.open(files[0]).mode == mode and pixels["a"][0].shape == (32, 32)
+    assert all((a == b).all() for a, b in zip(pixels["a"], pixels["b"], strict=True))
+    assert any((a != c).any() for a, c in zip(pixels["a"], pixels["c"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sample", "RUN", "--num", "1", "--out", "o", "--sampler", "flow"], "has no sampler 'flow' (its recipe names: prior, gmm)"),
+        (["sample", "RUN", "--num", "1", "--out", "o", "--part", "y3"], "makes no part 'y3'"),
+        (["sample", "RUN", "--num", "0", "--out", "o"], "--num"),
+        (["sample", "nowhere", "--num", "1", "--out", "o"], "nowhere is not a run folder"),
+        (["eval", "nowhere"], "nowhere is not a run folder"),
+        (["run", "svae_digit"], "did you mean 'svae_digits'"),
+        (["run", "svae_digits", "data.size=33"], "encoder"),
+        (["run", "svae_digits", "data.size=36", "model.head.decoder.max_dim=0"], "model.head.decoder.max_dim"),
+        (["run", "svae_digits", "train.stpes=1"], "did you mean 'steps'"),
+        (["run", "svae_digits", "evaluation.reference=tset"], "has no split 'tset' (it has: train, test)"),
+        (["run", "svae_digits", "train.optimizer.name=adamm"], "adamm"),
+        (["run", "svae_digits", "data.name=folder", "data.root=nowhere"], "nowhere"),
+        (["run", "svae_digits", "--plugin", "nowhere.py"], "plugin"),
+        (["list", "decoderz"], "did you mean 'decoders'"),
+        (["list", "decoders", "zzz*"], "nothing matches 'zzz*' in decoders"),
+        (["show", "decoders/resnett"], "did you mean 'resnet'"),
+        (["frobnicate"], "No such command"),
+        (["run"], "Missing argument"),
+    ],
+)  # fmt: skip
+def test_mistakes_end_with_one_message_and_leave_nothing(words, message, finished, genzoo_cli, tmp_path):
+    if words == ["run", "svae_digits", "data.size=33"]:
+        message = "33x33 images cannot be reached by doubling"
+    code, out, err = genzoo_cli(*[str(finished) if word == "RUN" else word for word in words])
+    assert code == 2 and message in err and not out
+    assert not list(tmp_path.glob("*/*.png")) and not (tmp_path / "runs").exists()
+
+
+def test_celeba_that_is_not_there_says_what_to_do(genzoo_cli):
+    code, _, err = genzoo_cli("run", "svae_celeba")
+    assert code == 2
+    for words in ("img_align_celeba.zip", "list_eval_partition", "Kaggle", "data.name=faces"):
+        assert words in err
+
+
+def test_interrupt_saves_and_says_how_to_go_on(tmp_path):
+    """SIGINT in a real process: exit code 130, a checkpoint, and a command that resumes."""
+    import signal
+    import time
+
+    words = [w for w in [*QUICK, *SMALL] if "steps" not in w and "every" not in w]
+    words += ["train.steps=100000", "train.log_every=1", "samplers=[prior]"]
+    command = [sys.executable, "-m", "genzoo", "run", "svae_digits", *words, "--out", str(tmp_path / "run")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        log = tmp_path / "run" / "train.jsonl"
+        for _ in range(600):
+            if log.is_file() and len(log.read_text().splitlines()) > 3:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "--resume" in err and "Traceback" not in err
+    assert genzoo.load(tmp_path / "run").image_shape == (1, 32, 32)
