@@ -63,7 +63,7 @@ def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, comman
     from genzoo.training.trainer import check as check_training
     from genzoo.training.trainer import planned_checkpoint_bytes, train
 
-    folder = out or Path("runs") / recipe.name
+    folder = out or default_folder(recipe)
     parts = check(recipe)
     check_training(recipe.train)
     _check_folder(folder, recipe, resume)
@@ -91,6 +91,10 @@ def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, comman
         summary = train(model, parts.objective, images, recipe.train, folder=folder, seed=recipe.seed, resume=resume,
                         panel=draw, metadata={"recipe": recipe.to_yaml()})  # fmt: skip
         return _score(model, recipe, parts, splits, folder, {"train": summary})
+
+
+def default_folder(recipe: Recipe) -> Path:
+    return Path("runs") / recipe.name
 
 
 def evaluate_run(folder: Path, overrides: tuple[str, ...] = ()) -> dict:
@@ -184,7 +188,7 @@ def _score(
         made = evaluate(
             model, parts.samplers, images, recipe.evaluation, seed=seed, device=device, progress=report, skipped=skipped
         )
-    metrics = {"name": recipe.name, "folder": str(folder), **made, **known}
+    metrics = {"name": recipe.name, **made, **known}
     _write(folder / "metrics.json", json.dumps(metrics, indent=2))
     return metrics
 

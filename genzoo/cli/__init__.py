@@ -71,8 +71,9 @@ def run(recipe: str, overrides: tuple, out: Path | None, resume: bool, plugins: 
     from genzoo.cli.summary import summary
     from genzoo.recipe import read
 
-    metrics = runs.run(read(recipe, overrides, plugins), out, resume=resume, command=["genzoo", *sys.argv[1:]])
-    click.echo(json.dumps(metrics, indent=2) if as_json else summary(metrics))
+    parsed = read(recipe, overrides, plugins)
+    metrics = runs.run(parsed, out, resume=resume, command=["genzoo", *sys.argv[1:]])
+    click.echo(json.dumps(metrics, indent=2) if as_json else summary(metrics, out or runs.default_folder(parsed)))
 
 
 @cli.command("eval")
@@ -85,7 +86,7 @@ def evaluate(folder: Path, overrides: tuple, as_json: bool) -> None:
     from genzoo.cli.summary import summary
 
     metrics = runs.evaluate_run(folder, overrides)
-    click.echo(json.dumps(metrics, indent=2) if as_json else summary(metrics))
+    click.echo(json.dumps(metrics, indent=2) if as_json else summary(metrics, folder))
 
 
 @cli.command()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from genzoo.evaluation.split import describe
 
 
-def summary(metrics: dict) -> str:
-    """A few lines for a person; `metrics` is what metrics.json holds."""
+def summary(metrics: dict, folder: Path) -> str:
+    """A few lines for a person; `metrics` is what metrics.json of the run `folder` holds."""
     train, latent = metrics["train"], metrics["latent"]
     lines = [f"{metrics['name']}: {_training(train)}"]
     if "reconstruction_mse" in train:
@@ -19,7 +21,7 @@ def summary(metrics: dict) -> str:
         f"of the mean (< 0.05), {latent['inactive_by_posterior_variance']} by their posterior variance (> 0.95)"
     )
     lines += [describe(metrics["split"]), *_tables(metrics["scores"])]
-    lines.append(f"pictures: {metrics['folder']}/panels   everything else: {metrics['folder']}/metrics.json")
+    lines.append(f"pictures: {folder / 'panels'}   every number and how it was made: {folder / 'metrics.json'}")
     return "\n".join(lines)
 
 
