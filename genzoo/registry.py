@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from genzoo.errors import UserError, nearest, reason
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import Distribution
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,10 @@ class Registry:
         """Entry points of the group `genzoo.<kind>` of every installed package."""
         entries: dict[str, Entry] = {}
         for point in entry_points():
-            if point.group == f"genzoo.{self.kind}":
-                package, owner = owner_of(point)
+            if point.kind == self.kind:
                 known = self._builtin.get(point.name) or entries.get(point.name)
-                clash = known.owner if known and known.owner != owner else ""
-                entries[point.name] = Entry(point.name, point.value, owner, package, clash)
+                clash = known.owner if known and known.owner != point.owner else ""
+                entries[point.name] = Entry(point.name, point.target, point.owner, point.package, clash)
         return entries
 
     @property
@@ -129,6 +128,21 @@ class Registry:
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
+@dataclass(frozen=True)
+class EntryPoint:
+    """An entry point of a group `genzoo.*`, with the installed package it comes from."""
+
+    kind: str  # the group without `genzoo.`
+    name: str
+    target: str
+    package: str
+    version: str
+
+    @property
+    def owner(self) -> str:
+        return f"{self.package} {self.version}"
+
+
 @cache
 def entry_points() -> tuple[EntryPoint, ...]:
     """Entry points of all groups `genzoo.*`, from one look at the installed packages."""
@@ -136,13 +150,16 @@ def entry_points() -> tuple[EntryPoint, ...]:
 
     points = metadata.entry_points()
     return tuple(
-        point for group in sorted(points.groups) if group.startswith("genzoo.") for point in points.select(group=group)
+        EntryPoint(group.removeprefix("genzoo."), point.name, point.value, *_package(point.dist))
+        for group in sorted(points.groups)
+        if group.startswith("genzoo.")
+        for point in points.select(group=group)
     )
 
 
-def owner_of(point: EntryPoint) -> tuple[str, str]:
-    """(package, package and version) an entry point comes from."""
-    return (point.dist.name, f"{point.dist.name} {point.dist.version}") if point.dist else ("", "unknown package")
+@cache
+def _package(distribution: Distribution | None) -> tuple[str, str]:
+    return (distribution.name, distribution.version) if distribution else ("unknown package", "")
 
 
 def unsuited(package: str) -> str:

@@ -22,6 +22,7 @@ LAYERS = [
     {"model", "training", "evaluation"},
     ZOO,
     {"layers"},
+    {"doctor"},
     {"plugins", "recipe_file", "scaffold"},
     {"config", "cache", "allocator"},
     {"registry"},

@@ -47,6 +47,5 @@ class Branches(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, ...]:
         """b *in_shape -> map logits (b num_maps h w), then the logits of each branch (b c h w); float32."""
         pairs = zip(self.decoders, self.out_shapes, strict=True)
-        return torch.cat([decode(decoder, features, shape) for decoder, shape in pairs], dim=1).split(
-            self.splits, dim=1
-        )
+        outputs = [decode(decoder, features, out_shape) for decoder, out_shape in pairs]
+        return torch.cat(outputs, dim=1).split(self.splits, dim=1)
