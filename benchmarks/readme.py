@@ -38,9 +38,9 @@ def table() -> str:
     for name, title in (("vae_mnist_cpu", "VAE"), ("svae_mnist_cpu", "Split VAE")):
         train, latent = runs[name]["train"], runs[name]["latent"]
         facts.append(
-            f"{title}: {train['num_parameters']:,} parameters, reconstruction MSE {train['reconstruction_mse']:.4f} per "
-            f"pixel at {train['kl']:.1f} nats per image in the last epoch, {latent['inactive_by_mean_variance']} of "
-            f"{latent['num_latents']} latents inactive"
+            f"{title}: {train['num_parameters']:,} parameters, reconstruction MSE {train['reconstruction_mse']:.4f} "
+            f"per pixel at {train['kl']:.1f} nats per image in the last epoch, "
+            f"{latent['inactive_by_mean_variance']} of {latent['num_latents']} latents inactive"
         )
     split = runs["svae_mnist_cpu"]["split"]
     facts.append(f"the split is {split['kind']}")

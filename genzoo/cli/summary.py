@@ -11,7 +11,7 @@ def summary(metrics: dict, folder: Path) -> str:
     """A few lines for a person; `metrics` is what metrics.json of the run `folder` holds."""
     train, latent = metrics["train"], metrics["latent"]
     lines = [f"{metrics['name']}: {_training(train)}"]
-    if "reconstruction_mse" in train:
+    if train.get("reconstruction_mse") is not None:
         lines.append(
             f"last epoch: reconstruction MSE {train['reconstruction_mse']:.4f} per pixel, "
             f"KL {train['kl']:.1f} nats per image"

@@ -103,7 +103,9 @@ class Log:
         if self._file:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
-        text = f"loss {line.get('loss', math.nan):.4g}  {line['images_per_s']:.0f} images/s"
+        terms = {"loss": "", "mse": " per pixel", "kl": " nats/image"}  # those of them that the objective gives
+        text = "  ".join(f"{name} {line[name]:.4g}{unit}" for name, unit in terms.items() if name in line)
+        text += f"  {line['images_per_s']:.0f} images/s"
         self._bar.update(self._task, text=text)
         if self._plain:
             print(f"step {line['step']}  {text}", file=sys.stderr, flush=True)
