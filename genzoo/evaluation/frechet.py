@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from genzoo.errors import UserError
+
 
 class Statistics:
     """Running mean and covariance in float64: memory does not grow with the number of images.
@@ -69,11 +71,14 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     Dowson & Landau (1982); on Inception features, Heusel et al., "GANs trained by a two time-scale update rule"
     (arXiv 1706.08500), eq. 6. With any R R^T = S1, the trace of (S1 S2)^(1/2) is the sum of the square roots of the
     eigenvalues of the symmetric R^T S2 R: no matrix square root, nothing complex. R is the Cholesky factor, or for a
-    singular S1 (fewer images than dimensions) the thin factor of its rank from an eigendecomposition.
+    singular S1 (fewer images than dimensions) the thin factor of its rank from an eigendecomposition. UserError for
+    features that are not finite.
     """
     if a.n > b.n:  # the thinner factor
         a, b = b, a
     cov_a, cov_b = a.cov, b.cov
+    if not (cov_a.isfinite().all() and cov_b.isfinite().all()):
+        raise UserError("the features of some image are not finite: there is no distance between them")
     factor, failed = torch.linalg.cholesky_ex(cov_a)
     if failed:
         values, vectors = torch.linalg.eigh(cov_a)

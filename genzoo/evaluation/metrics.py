@@ -11,11 +11,14 @@ from genzoo.evaluation.manifold import density_coverage, precision_recall, radii
 
 
 class Side:
-    """The features of one side, n dim float32, and what several metrics need of them, made once."""
+    """The features of one side, n dim float32, and what several metrics need of them, made once.
 
-    def __init__(self, features: Tensor):
+    With statistics alone it serves the Frechet distance alone.
+    """
+
+    def __init__(self, features: Tensor | None = None, statistics: Statistics | None = None):
         self.features = features
-        self._statistics: Statistics | None = None
+        self._statistics = statistics
         self._radii: dict[int, Tensor] = {}
 
     @property

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genzoo.errors import UserError
 from genzoo.evaluation.frechet import Statistics, frechet_distance
 
 
@@ -79,3 +80,9 @@ def test_statistics_do_not_depend_on_batches_or_order(seed, sizes):
         assert statistics.n == len(x)
         np.testing.assert_allclose(statistics.mean, x.double().mean(0), rtol=1e-12)
         np.testing.assert_allclose(statistics.cov, np.cov(x.double().T), rtol=1e-9, atol=1e-9)
+
+
+def test_features_that_are_not_finite_are_refused():
+    broken = Statistics.of(torch.tensor([[1.0, torch.nan], [0.0, 1.0]]))
+    with pytest.raises(UserError, match="not finite"):
+        frechet_distance(broken, Statistics.of(torch.eye(2)))

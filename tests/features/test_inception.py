@@ -11,6 +11,8 @@ from genzoo.errors import UserError
 from genzoo.features import inception
 from genzoo.features.inception import Inception
 
+NAME = "inception-2015-12-05.pt"
+
 
 class Net(nn.Module):
     """Random weights behind the interface of the published file: `layers` on resized, normalised images."""
@@ -22,29 +24,70 @@ class Net(nn.Module):
         )
 
     def forward(self, x: Tensor, return_features: bool = False) -> Tensor:
+        x = nn.functional.interpolate(x, size=[299, 299], mode="bilinear")
         return self.layers((x - 128) / 128)
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("inception") / "inception-2015-12-05.pt"
+    path = tmp_path_factory.mktemp("inception") / NAME
     torch.jit.script(Net()).save(path)
     return path
 
 
+def rgb(channels, size, seed=1):
+    """Images b c h w, and as clean-fid's loader hands them on: h w 3."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (3, channels, *size), dtype=torch.uint8, generator=generator)
+    return images, images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+
+
+def cleanfid_features(model, mode, arrays):
+    """What clean-fid's dataset and `get_batch_features` do with them."""
+    resizer = build_resizer(mode)
+    resized = torch.stack([torch.from_numpy(np.array(resizer(array))).permute(2, 0, 1).float() for array in arrays])
+    with torch.no_grad():
+        return model(resized)
+
+
 @pytest.mark.parametrize("size", [(32, 32), (299, 299), (400, 250)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_equals_clean_fids_own_path(weights, size, channels):
-    images = torch.randint(0, 256, (3, channels, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    ours = Inception(Inception.Config(weights=weights))
-    resizer = build_resizer("clean")
-    theirs = InceptionV3W(str(weights.parent), download=False, resize_inside=False)
-    arrays = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
-    resized = torch.from_numpy(np.stack([resizer(array) for array in arrays])).permute(0, 3, 1, 2)
-    with torch.no_grad():
-        expected = theirs(resized)
-    torch.testing.assert_close(ours(images), expected, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("mode", ["clean", "legacy_tensorflow"])
+def test_equals_clean_fids_own_path(weights, size, channels, mode):
+    images, arrays = rgb(channels, size)
+    ours = Inception(Inception.Config(weights=weights, mode=mode))
+    theirs = InceptionV3W(str(weights.parent), download=False, resize_inside=mode == "legacy_tensorflow")
+    assert ours.dim == 2048
+    torch.testing.assert_close(ours(images), cleanfid_features(theirs, mode, arrays), rtol=1e-4, atol=1e-5)
+
+
+def test_legacy_pytorch_equals_clean_fids_own_path(monkeypatch, tmp_path):
+    torch.manual_seed(0)
+    from cleanfid import inception_pytorch
+
+    state = {}
+
+    def remember(net):
+        """Random weights of a size that keeps the signal alive through the network."""
+        for name, value in net.state_dict().items():
+            fan_in = value[0].numel() if value.ndim > 1 else 1
+            state[name] = torch.randn_like(value) * (2 / fan_in) ** 0.5 if value.ndim > 1 else value
+        return state
+
+    original = nn.Module.load_state_dict
+    monkeypatch.setattr(inception_pytorch, "load_state_dict_from_url", lambda *a, **k: None)
+    monkeypatch.setattr(nn.Module, "load_state_dict", lambda net, given: original(net, given or remember(net)))
+    theirs = inception_pytorch.InceptionV3(output_blocks=[3], resize_input=False).eval()
+    monkeypatch.undo()
+    torch.save(state, tmp_path / "weights.pth")
+
+    ours = Inception(Inception.Config(weights=tmp_path / "weights.pth", mode="legacy_pytorch"))
+    images, arrays = rgb(3, (40, 60))
+    expected = cleanfid_features(lambda x: theirs(x / 255)[0].flatten(1), "legacy_pytorch", arrays)
+    assert expected.std() > 1e-3
+    torch.testing.assert_close(ours(images), expected, rtol=1e-3, atol=1e-4)
+    assert "bilinear" in ours.protocol["resize"]
 
 
 def test_other_weights_are_marked(weights):
@@ -55,29 +98,30 @@ def test_other_weights_are_marked(weights):
 
 def test_without_a_network_the_error_says_which_file_goes_where(monkeypatch, tmp_path):
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path))
-    monkeypatch.setattr(inception, "URL", (tmp_path / "nowhere.pt").as_uri())
+    monkeypatch.setattr(inception, "TORCHSCRIPT", ((tmp_path / NAME).as_uri(), "0" * 64))
     with pytest.raises(UserError) as error:
         Inception.fetch(Inception.Config())
-    assert str(tmp_path / "weights" / "inception-2015-12-05.pt") in str(error.value) and "weights" in str(error.value)
+    assert str(tmp_path / "weights" / NAME) in str(error.value) and "weights" in str(error.value)
     assert not list(tmp_path.rglob("*.pt"))
 
 
 def test_the_download_is_verified_and_kept(monkeypatch, tmp_path, weights):
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path))
-    monkeypatch.setattr(inception, "URL", weights.as_uri())
+    monkeypatch.setattr(inception, "TORCHSCRIPT", (weights.as_uri(), "0" * 64))
     with pytest.raises(UserError, match="its sha256 is"):
         Inception.fetch(Inception.Config())
-    monkeypatch.setattr(inception, "WEIGHTS_SHA256", hashlib.sha256(weights.read_bytes()).hexdigest())
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    monkeypatch.setattr(inception, "TORCHSCRIPT", (weights.as_uri(), digest))
     Inception.fetch(Inception.Config())
     assert "note" not in Inception(Inception.Config()).protocol
-    (tmp_path / "weights" / "inception-2015-12-05.pt").write_bytes(b"damaged")
+    (tmp_path / "weights" / NAME).write_bytes(b"damaged")
     with pytest.raises(UserError, match="damaged"):
         Inception(Inception.Config())
 
 
 def test_another_file_is_refused(tmp_path):
     (tmp_path / "other.pt").write_bytes(b"no TorchScript")
-    with pytest.raises(UserError, match="not the TorchScript InceptionV3"):
+    with pytest.raises(UserError, match="not the InceptionV3"):
         Inception(Inception.Config(weights=tmp_path / "other.pt"))
     with pytest.raises(UserError, match="no Inception file"):
         Inception.fetch(Inception.Config(weights=tmp_path / "absent.pt"))
