@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import re
@@ -101,20 +102,20 @@ def _partition(tree: Tree) -> tuple[dict[int, str], str]:
     folders = (tree.root.parent, tree.root.parent / "Eval", tree.root.parent.parent, tree.root.parent.parent / "Eval")
     paths = (folder / name for folder in folders for name in PARTITIONS)
     texts |= {str(path): path.read_bytes() for path in paths if path.is_file()}
-    for name, text in texts.items():
-        entries = re.findall(rb"(\d{6})\.jpg[\s,]+([012])\b", text)
-        return {
-            int(number): CelebA.splits[int(split)] for number, split in entries
-        }, f"{name} of {len(entries):,} lines"
-    splits = np.repeat(CelebA.splits, np.diff([0, *LAST.values()]))
-    return dict(enumerate(splits.tolist(), start=1)), "official ranges of file numbers"
+    if not texts:
+        splits = np.repeat(CelebA.splits, np.diff([0, *LAST.values()]))
+        return dict(enumerate(splits.tolist(), start=1)), "official ranges of file numbers"
+    name, text = next(iter(texts.items()))
+    entries = re.findall(rb"(\d{6})\.jpg[\s,]+([012])\b", text)
+    split_of = {int(number): CelebA.splits[int(split)] for number, split in entries}
+    return split_of, f"{name} (sha256 {hashlib.sha256(text).hexdigest()[:12]})"
 
 
 def _find(root: Path | None) -> Path:
     """The zip, or the folder that has the images in it."""
     downloads = cache_dir() / "downloads" / "celeba"
     roots = [root] if root else [downloads, Path("data"), Path("datasets")]
-    for base in (base for root in roots for base in (root, root / "celeba", root / "CelebA", root / "CelebA" / "Img")):
+    for base in (root / below for root in roots for below in (".", "celeba", "CelebA", "Img", "CelebA/Img")):
         for name in (*ZIPS, "img_align_celeba/img_align_celeba", "img_align_celeba", "."):
             if _is_celeba(base / name):
                 return base / name
@@ -124,7 +125,7 @@ def _find(root: Path | None) -> Path:
     raise UserError(
         f"CelebA was not found. Looked in: {', '.join(str(path.absolute()) for path in roots)}.\n"
         f"Put one of these into {root.absolute() if root else downloads}, or set data.root to where it is:\n{LAYOUTS}\n"
-        f"{problem}It is at https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html.\n"
+        f"The set is at https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html. {problem}\n"
         "Without it, data.name=faces runs the same recipe on faces that genzoo draws."
     )
 
@@ -133,14 +134,17 @@ def _is_celeba(path: Path) -> bool:
     if path.is_dir():
         return any(IMAGE.fullmatch(entry.name) for entry in os.scandir(path))
     if path.name in ZIPS[1:]:  # names that any archive may have
-        return zipfile.is_zipfile(path) and any(map(IMAGE.fullmatch, zipfile.ZipFile(path).namelist()))
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return any(map(IMAGE.fullmatch, archive.namelist()))
     return path.is_file()
 
 
 def _download(target: Path) -> str:
     """Fetch the official zip from Google Drive. Returns what went wrong, as a sentence; nothing when it is there."""
     if importlib.util.find_spec("gdown") is None:
-        return "With the package gdown (pip install gdown) genzoo tries the download (1.4 GB) by itself. "
+        return "With the package gdown (pip install gdown) genzoo downloads it by itself (1.4 GB)."
     from torchvision.datasets import CelebA as Source
     from torchvision.datasets.utils import download_file_from_google_drive
 
@@ -150,6 +154,6 @@ def _download(target: Path) -> str:
         try:
             download_file_from_google_drive(file_id, folder, name, md5)
         except Exception as error:  # gdown and requests have many: no network, quota used up, changed pages
-            return f"The download failed ({error}). "
+            return f"The download failed ({error})."
         os.replace(Path(folder, name), target)
     return ""
