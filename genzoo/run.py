@@ -17,11 +17,12 @@ import torch
 from genzoo import __version__
 from genzoo.config import build
 from genzoo.data.store import Split, prepare
+from genzoo.doctor import origins, used
 from genzoo.errors import UserError
 from genzoo.model import Model, trace
 from genzoo.parts import Dataset, Sampler, Shape
 from genzoo.recipe import Recipe, read
-from genzoo.registry import DATASETS, KINDS, OBJECTIVES, SAMPLERS
+from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
 
 log = logging.getLogger("genzoo")
 
@@ -67,6 +68,8 @@ def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, comman
     parts = check(recipe)
     check_training(recipe.train)
     _check_folder(folder, recipe, resume)
+    for place in [place for place, owner in used(recipe).items() if owner == "__main__"]:
+        log.warning("%s is registered in a notebook or script: only there can this run be loaded again", place)
     for metric, reason in missing(recipe.evaluation):
         log.warning("%s will be skipped (`genzoo eval %s` adds it later): %s", metric, folder, reason)
     splits = prepare_splits(parts, recipe)
@@ -102,7 +105,7 @@ def evaluate_run(folder: Path, overrides: tuple[str, ...] = ()) -> dict:
     for word in overrides:
         if not word.startswith(("evaluation.", "samplers", "data.root")):
             raise UserError(f"{word}: a trained run can only change evaluation.*, samplers.* and data.root")
-    recipe = read(_recipe_file(folder), overrides)
+    recipe = _read_recipe(folder, overrides)
     parts = check(recipe)
     model = load(folder)
     splits = prepare_splits(parts, recipe)
@@ -119,7 +122,7 @@ def sample(folder: Path, num: int, out: Path, *, sampler: str | None = None, par
     from genzoo.evaluation.panels import save_png_samples
     from genzoo.evaluation.pictures import samples
 
-    recipe = read(_recipe_file(folder))
+    recipe = _read_recipe(folder)
     samplers = check(recipe).samplers
     name = sampler or next(iter(samplers))
     if name not in samplers:
@@ -143,7 +146,7 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> Model:
     from genzoo.training.checkpoint import load_model
 
     folder = Path(folder)
-    recipe = read(_recipe_file(folder))
+    recipe = _read_recipe(folder)
     model = Model(recipe.model, build(DATASETS, recipe.data).image_shape)
     load_model(folder, model)
     if recipe.train.channels_last:  # as it was trained: another layout rounds otherwise
@@ -287,15 +290,25 @@ def _lock(recipe: Recipe, splits: dict[str, Split], command: list[str] | None) -
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = None
-    owners = {entry.owner for registry in KINDS.values() for entry in registry.entries.values()} - {"genzoo"}
     return {
         "versions": versions,
-        "plugins": sorted(owners),
+        "plugins": used(recipe),
         "data": {name: {"num_images": len(split), "sha256": split.sha256} for name, split in splits.items()},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "seed": recipe.seed,
         "command": command,
     }
+
+
+def _read_recipe(folder: Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """The recipe of a run; when it names a part that is not here, lock.json says where that came from."""
+    path = _recipe_file(folder)
+    try:
+        return read(path, overrides)
+    except UserError as error:
+        lock = path.with_name("lock.json")
+        plugins = json.loads(lock.read_text(encoding="utf-8"))["plugins"] if lock.is_file() else {}
+        raise UserError(f"{error}{origins(plugins)}") from error
 
 
 def _recipe_file(folder: Path) -> Path:
