@@ -2,36 +2,160 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import click
 
-from genzoo.cli.options import plugin_option
+from genzoo.cli.options import as_json, complete_recipe, plugin_option
+from genzoo.errors import UserError
 
 
 @click.group()
 def recipes() -> None:
-    """Shipped recipes: list, check."""
+    """Shipped recipes and recipe files: list, copy, check, compare, describe."""
 
 
 @recipes.command("ls")
-def recipes_ls() -> None:
+@as_json
+def recipes_ls(as_json: bool) -> None:
     """Names of the shipped recipes, with what each is for."""
     from genzoo.recipe_file import shipped
 
+    rows = []
     for name, path in shipped().items():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        click.echo(f"{name:16} {lines[1].lstrip('# ')}")
+        about = path.read_text(encoding="utf-8").splitlines()[1].lstrip("# ")
+        rows.append({"name": name, "description": about, "path": str(path)})
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        click.echo(f"{row['name']:16} {row['description']}")
+
+
+@recipes.command("cp")
+@click.argument("recipe", shell_complete=complete_recipe)
+@click.argument("target", required=False, type=click.Path(path_type=Path))
+def recipes_cp(recipe: str, target: Path | None) -> None:
+    """Copy RECIPE (a shipped name or a file) to TARGET, a file or folder, to be edited. [default: here]"""
+    from genzoo.recipe_file import find, load
+
+    source = find(recipe)
+    target = target or Path(".")
+    target = target / source.name if target.is_dir() else target
+    if target.exists():
+        raise UserError(f"{target} exists: name another file")
+    if not target.absolute().parent.is_dir():
+        raise UserError(f"{target}: there is no folder {target.parent}")
+    tree, _ = load(source)
+    if tree.get("plugins") and target.absolute().parent != source.absolute().parent:
+        raise UserError(f"{source} names plugins relative to itself: copy it into the same folder, or copy them too")
+    text = source.read_text(encoding="utf-8")
+    if text.startswith("# genzoo run "):
+        text = f"# genzoo run {target.as_posix()}\n" + text.partition("\n")[2]
+    target.write_text(text, encoding="utf-8")
+    click.echo(f"{target} (genzoo run {target})")
 
 
 @recipes.command("validate")
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=complete_recipe)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @plugin_option
-def recipes_validate(recipe: str, overrides: tuple, plugins: tuple) -> None:
-    """Check RECIPE and build its model on the meta device: shapes and parameter counts, without reading data."""
+@as_json
+def recipes_validate(recipe: str, overrides: tuple, plugins: tuple, as_json: bool) -> None:
+    """Check RECIPE and build its model on the meta device: shapes, parameters, memory. Reads no data."""
     from genzoo import run as runs
+    from genzoo.measure import measure
     from genzoo.recipe import read
 
-    stages = runs.check(read(recipe, overrides, plugins)).stages
-    for name, (shape, num_parameters) in stages.items():
-        click.echo(f"{name:24} {'x'.join(map(str, shape)):>12} {f'{num_parameters:,}' if num_parameters else '':>14}")
-    click.echo(f"{'trainable parameters':24} {'':>12} {sum(n for _, n in stages.values()):>14,}")
+    resolved = read(recipe, overrides, plugins)
+    checked = runs.check(resolved)
+    measures = measure(resolved.model, checked.dataset.image_shape)
+    batch = resolved.train.batch_size // resolved.train.grad_accumulation
+    memory = {
+        "activation_bytes_per_image": measures.activation_bytes,
+        "batch_size": batch,
+        "activation_bytes": measures.activation_bytes * batch,
+        "weights_gradients_and_optimizer_bytes": measures.fixed_bytes,
+    }
+    image = {"part": f"datasets/{resolved.data.name}", "depth": 0, "shape": checked.dataset.image_shape}
+    stages = [{**image, "num_parameters": 0}, *measures.stages]
+    if as_json:
+        made = {"name": resolved.name, "stages": stages, "num_parameters": measures.num_parameters, "memory": memory}
+        click.echo(json.dumps(made, indent=2))
+        return
+    width = max(len(stage["part"]) + 2 * stage["depth"] for stage in stages)
+    for stage in stages:
+        name = "  " * stage["depth"] + stage["part"]
+        num = f"{stage['num_parameters']:,}" if stage["num_parameters"] else ""
+        click.echo(f"{name:{width}} {'x'.join(map(str, stage['shape'])):>12} {num:>14}")
+    click.echo(f"{'trainable parameters':{width}} {'':>12} {measures.num_parameters:>14,}")
+    click.echo(
+        f"memory in float32: {measures.activation_bytes / 2**20:.1f} MiB of activations an image, "
+        f"{memory['activation_bytes'] / 2**30:.2f} GiB a batch of {batch}; "
+        f"{measures.fixed_bytes / 2**30:.2f} GiB for weights, gradients and Adam's moments"
+    )
+
+
+@recipes.command("diff")
+@click.argument("a", metavar="RECIPE | RUN", shell_complete=complete_recipe)
+@click.argument("b", metavar="RECIPE | RUN", shell_complete=complete_recipe)
+@plugin_option
+@as_json
+def recipes_diff(a: str, b: str, plugins: tuple, as_json: bool) -> None:
+    """Compare two recipes, or the recipes, versions, plugins and data of two runs, field by field, defaults included.
+
+    Exit code 1 when they differ, as diff(1).
+    """
+    left, right = (dict(_fields(word, plugins)) for word in (a, b))
+    absent = object()
+    rows = [
+        {"field": key, "a": left.get(key), "b": right.get(key)}
+        for key in [*left, *(key for key in right if key not in left)]
+        if left.get(key, absent) != right.get(key, absent)
+    ]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    for row in () if as_json else rows:
+        sides = (json.dumps(row[side]) if row["field"] in known else "-" for side, known in (("a", left), ("b", right)))
+        click.echo(f"{row['field']}: {' -> '.join(sides)}")
+    sys.exit(1 if rows else 0)
+
+
+@recipes.command("schema")
+@plugin_option
+def recipes_schema(plugins: tuple) -> None:
+    """Print a JSON Schema of recipes with the options of every installed part, for editors that complete and check."""
+    from genzoo.plugins import load_file
+    from genzoo.schema import schema
+
+    for plugin in plugins:
+        load_file(plugin)
+    click.echo(json.dumps(schema(), indent=2))
+
+
+def _fields(source: str, plugins: tuple) -> Iterator[tuple[str, Any]]:
+    """Place in the recipe (or `lock.` and place in lock.json) -> value."""
+    from genzoo.recipe import read
+
+    folder = Path(source)
+    file: str | Path = source
+    if folder.is_dir() and (folder / "recipe.yaml").is_file():
+        file = folder / "recipe.yaml"
+        lock = folder / "lock.json"
+        if lock.is_file():
+            recorded = json.loads(lock.read_text(encoding="utf-8"))
+            kept = {key: recorded.get(key) for key in ("versions", "plugins", "data", "device")}
+            yield from _leaves(kept, "lock")
+    yield from _leaves(read(file, (), plugins).model_dump(mode="json"))
+
+
+def _leaves(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, dict | list) and tree:
+        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from _leaves(value, f"{place}.{key}" if place else str(key))
+    else:
+        yield place, tree
