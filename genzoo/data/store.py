@@ -44,7 +44,7 @@ class Split:
     """One split of a prepared dataset."""
 
     name: str
-    images: np.ndarray  # n h w c, uint8, memory-mapped read-only
+    images: np.memmap  # n h w c, uint8, read-only
     sha256: str  # of the bytes of `images`
     card: dict  # of the whole dataset: source, options, image_shape, counts, digests, versions
 
@@ -132,9 +132,10 @@ def _locked(folder: Path) -> Iterator[None]:
         raise UserError(
             f"the cache {folder.parent} cannot be written ({error.strerror}); set GENZOO_CACHE to a folder that can"
         ) from error
-    with lock:
-        lock.release()  # the context holds it too
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _build(dataset: Dataset, card: dict, folder: Path, progress: Progress | None) -> dict[str, Split]:
@@ -214,7 +215,7 @@ def _write(dataset: Dataset, split: str, partial: Path, expected: int | None, pr
     return entry
 
 
-def _check_images(images: np.ndarray, shape: tuple[int, int, int], place: str) -> None:
+def _check_images(images: object, shape: tuple[int, int, int], place: str) -> None:
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
         found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
         raise UserError(f"{place}: read() must give uint8 arrays n h w c with h w c = {shape}, not {found}")

@@ -129,6 +129,6 @@ def test_an_array_that_is_shorter_than_it_says(tmp_path):
 
 def test_memory_stays_bounded(tmp_path, less_than, monkeypatch):
     monkeypatch.setattr(npz, "CHUNK_BYTES", 1 << 20)
-    root = save(tmp_path / "a.npz", compressed=True, images=np.zeros((2000, 128, 128, 3), np.uint8))  # 98 MB
+    root = save(tmp_path / "a.npz", compressed=True, images=np.zeros((1000, 128, 128, 3), np.uint8))  # 49 MB
     with less_than(12):
-        assert len(prepare(root, size=128)["train"]) == 1800
+        assert len(prepare(root, size=128)["train"]) == 900
