@@ -1,0 +1,1 @@
+"""ConvNeXt decoder for genzoo."""

@@ -1,0 +1,1 @@
+"""PixelShuffle decoder for genzoo."""

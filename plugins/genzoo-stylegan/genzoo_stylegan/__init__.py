@@ -1,0 +1,1 @@
+"""StyleGAN decoder for genzoo."""

@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import torch
+from genzoo_stylegan.decoder import ModulatedConv, StyleGANDecoder
+from torch.nn import functional as F
+
+from genzoo.recipe import read
+from genzoo.run import check
+from genzoo.testing import conformance
+
+RECIPE = Path(__file__).parent.parent / "recipes" / "stylegan_digits.yaml"
+
+
+def test_keeps_the_contract():
+    conformance("decoders/stylegan", {"base_dim": 4, "max_dim": 32, "style_dim": 16})
+
+
+def test_recipe_fits_together():
+    check(read(RECIPE))
+
+
+def test_modulated_convolution_equals_the_papers():
+    """Weights scaled for every image of the batch (arXiv 1912.04958, equations 1 and 3), a convolution for each."""
+    torch.manual_seed(0)
+    conv = ModulatedConv(5, 4, 3, style_dim=6)
+    x, style = torch.randn(3, 5, 8, 8), torch.randn(3, 6)
+    expected = []
+    for image, scale in zip(x, conv.scale(style), strict=True):
+        weight = conv.weight * scale[None, :, None, None]
+        weight = weight / (weight.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
+        expected.append(F.conv2d(image[None], weight, padding=1))
+    torch.testing.assert_close(conv(x, style), torch.cat(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_noise_varies_in_training_alone():
+    config = StyleGANDecoder.Config(base_dim=4, style_dim=8)
+    decoder = StyleGANDecoder(config, in_shape=(6,), out_shape=(3, 16, 16))
+    for name, parameter in decoder.named_parameters():
+        if name.endswith("strength"):
+            torch.nn.init.ones_(parameter)
+    x = torch.randn(2, 6)
+    assert not torch.equal(decoder(x), decoder(x))
+    decoder.eval()
+    assert torch.equal(decoder(x), decoder(x))
+
+
+def test_style_changes_the_image():
+    decoder = StyleGANDecoder(StyleGANDecoder.Config(base_dim=4), in_shape=(6,), out_shape=(1, 16, 16)).eval()
+    a, b = decoder(torch.randn(2, 6))
+    assert (a - b).abs().max() > 1e-3

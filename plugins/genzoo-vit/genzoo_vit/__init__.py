@@ -1,0 +1,1 @@
+"""ViT decoder for genzoo."""
