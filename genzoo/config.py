@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, SerializeAsAny, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, to_jsonable_python
 
@@ -96,6 +96,15 @@ def part(registry: Registry) -> Any:
             raise located(Config, [("name", fault, value["name"])]) from error
 
     return Annotated[SerializeAsAny[Config], BeforeValidator(parse), OneOf(registry.kind)]
+
+
+def parse(field: Any, value: Any, place: str) -> Any:
+    """One setting outside a recipe, checked by its field type; UserError begins with `place`."""
+    try:
+        return TypeAdapter(field).validate_python(value)
+    except ValidationError as error:
+        lines = (".".join(map(str, [place, *line["loc"]])) + f": {line['msg']}" for line in error.errors())
+        raise UserError("\n".join(lines).replace("Value error, ", "")) from None
 
 
 def config_of(registry: Registry, name: str) -> type[Config]:

@@ -110,16 +110,21 @@ class Dataset(Protocol):
     """`Dataset(config)`; building it reads nothing."""
 
     image_shape: Shape  # (c, h, w), known from the config alone
-    splits: tuple[str, ...]  # "train" first
+    splits: tuple[str, ...]  # "train" first; `locate` may find more
+    # Optional: `notes: dict[str, dict]`, facts for each split's card that reading showed (files skipped, ...).
 
     def locate(self) -> dict:
         """Find the source, downloading it where that is possible, and identify it (JSON: paths, sizes, parameters).
 
-        The result keys the prepared store. UserError says where it looked, what to place there, and in which layouts.
+        The result keys the prepared store; `num_images: {split: n}` in it, where n is known, lets the disk be checked
+        and progress be shown. UserError says where it looked, what to place there, and in which layouts.
         """
 
     def read(self, split: str) -> Iterator[np.ndarray]:
-        """The split's images in a fixed order, as uint8 arrays n h w c of any n (small: a few MB)."""
+        """The split's images in a fixed order, as uint8 arrays n h w c of any n (small: a few MB).
+
+        With a parameter `start: int = 0`, the images to leave out at the front, an interrupted preparation goes on.
+        """
 
 
 class Features(Protocol):

@@ -116,10 +116,21 @@ def evaluate_run(folder: Path, overrides: tuple[str, ...] = ()) -> dict:
 
 
 def sample(folder: Path, num: int, out: Path, *, sampler: str | None = None, part: str = "y", seed: int = 0) -> None:
-    """Write `num` PNG files drawn by one of the run's fitted samplers; part: y, or a branch or map by name."""
+    """Write `num` samples of a run as PNG files; see `sampled`."""
+    from genzoo.evaluation.panels import save_png_samples
+
+    save_png_samples(sampled(folder, num, sampler=sampler, part=part, seed=seed), out)
+
+
+def sampled(
+    folder: Path, num: int, *, sampler: str | None = None, part: str = "y", seed: int = 0
+) -> Iterator[torch.Tensor]:
+    """Batches b c h w in [0, 1] from one of the run's fitted samplers (its first by default).
+
+    part: y, or a branch or map by name. With the run's seed these are the images that its scores are about.
+    """
     from safetensors.torch import load_file
 
-    from genzoo.evaluation.panels import save_png_samples
     from genzoo.evaluation.pictures import samples
 
     recipe = _read_recipe(folder)
@@ -133,8 +144,7 @@ def sample(folder: Path, num: int, out: Path, *, sampler: str | None = None, par
             raise UserError(f"sampler '{name}' of {folder} has not been fitted yet: `genzoo eval {folder}` does it")
         samplers[name].load_state_dict(load_file(file))
     model = load(folder)
-    device = next(model.parameters()).device
-    save_png_samples(samples(model, samplers[name], num, seed=seed, device=device, part=part), out)
+    return samples(model, samplers[name], num, seed=seed, device=next(model.parameters()).device, part=part)
 
 
 def load(folder: str | Path, device: str | torch.device | None = None) -> Model:
@@ -156,12 +166,15 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> Model:
 
 def prepare_splits(parts: Checked, recipe: Recipe) -> dict[str, Split]:
     """The dataset's prepared splits; UserError when one that the recipe needs is not among them."""
-    names = {"train": "train", recipe.evaluation.reference: "evaluation.reference"}
-    for name, key in names.items():
-        if name not in parts.dataset.splits:
-            known = ", ".join(parts.dataset.splits)
-            raise UserError(f"{key}: {recipe.data.name} has no split '{name}' (it has: {known})")
-    return prepare(parts.dataset, recipe.data)
+    dataset = parts.dataset
+    wanted = {"train": "train", recipe.evaluation.reference: "evaluation.reference"}
+    if not wanted.keys() <= set(dataset.splits):
+        dataset.locate()  # a folder shows its splits when it is looked at
+    for name, key in wanted.items():
+        if name not in dataset.splits:
+            raise UserError(f"{key}: {recipe.data.name} has no split '{name}' (it has: {', '.join(dataset.splits)})")
+    with progress() as report:
+        return prepare(dataset, recipe.data, report)
 
 
 def _score(

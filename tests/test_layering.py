@@ -17,6 +17,7 @@ ZOO = {"encoders", "latents", "decoders", "heads", "objectives", "samplers", "da
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"sides"},
     {"run", "testing", "measure", "schema"},
     {"recipe"},
     {"model", "training", "evaluation"},

@@ -15,6 +15,7 @@ from genzoo.cli.data import data
 from genzoo.cli.options import as_json, complete_recipe, plugin_option
 from genzoo.cli.parts import check, list_parts, list_plugins, new, show
 from genzoo.cli.recipes import recipes
+from genzoo.cli.scores import cache, fid, stats
 from genzoo.errors import UserError
 from genzoo.training.signals import Interrupted
 
@@ -104,5 +105,5 @@ def sample(folder: Path, num: int, out: Path, sampler: str | None, part: str, se
     click.echo(f"{num} images in {out}")
 
 
-for command in (list_parts, show, list_plugins, new, check, recipes, data):
+for command in (fid, stats, cache, list_parts, show, list_plugins, new, check, recipes, data):
     cli.add_command(command)

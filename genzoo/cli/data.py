@@ -29,10 +29,19 @@ def data_ls() -> None:
 @plugin_option
 def data_prepare(name: str, options: tuple, plugins: tuple) -> None:
     """Prepare dataset NAME (options as in a recipe's `data`: root=..., size=...) before the first run needs it."""
-    from genzoo import run as runs
+    from genzoo.config import build, parse, part
+    from genzoo.data.store import prepare
     from genzoo.plugins import load_file
+    from genzoo.recipe_file import apply
+    from genzoo.registry import DATASETS
+    from genzoo.run import progress
 
     for plugin in plugins:
         load_file(plugin)
-    for split, images in runs.prepare_data(name, options).items():
+    tree = {"name": name}
+    apply(tree, {}, options)
+    config = parse(part(DATASETS), tree, "data")
+    with progress() as report:
+        splits = prepare(build(DATASETS, config), config, report)
+    for split, images in splits.items():
         click.echo(f"{split}: {len(images):,} images, sha256 {images.sha256}")

@@ -1,0 +1,41 @@
+"""What `genzoo fid A B` may name: files, a dataset's split, or what a run generates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from genzoo.config import build, parse, part
+from genzoo.data.files import Tree
+from genzoo.data.images import SUFFIXES
+from genzoo.data.store import prepare
+from genzoo.errors import UserError
+from genzoo.evaluation.images import quantize
+from genzoo.evaluation.sources import Images, find, from_array
+from genzoo.evaluation.statistics import Known
+from genzoo.registry import DATASETS
+from genzoo.run import sampled
+
+
+def side(name: str, num: int | None = None, seed: int = 0, root: str | None = None) -> Images | Known:
+    """A folder or zip of images, an .npz of images or statistics, dataset:split, or RUN[:SAMPLER[:PART]].
+
+    num: at most so many images (of a run: exactly so many, 10,000 by default). root: where the dataset's files are.
+    UserError says what is accepted.
+    """
+    folder, *rest = name.split(":")
+    if (Path(folder) / "recipe.yaml").is_file():
+        sampler, image = [*rest, None, None][:2]
+        made = sampled(Path(folder), num or 10_000, sampler=sampler or None, part=image or "y", seed=seed)
+        batches = [quantize(batch).permute(0, 2, 3, 1).numpy() for batch in made]
+        return from_array(name, np.concatenate(batches))
+    return find(name, lambda path: Tree(path, SUFFIXES), lambda dataset, split: _split(dataset, split, root), num)
+
+
+def _split(dataset: str, split: str, root: str | None) -> np.ndarray:
+    config = parse(part(DATASETS), {"name": dataset} | ({} if root is None else {"root": root}), dataset)
+    splits = prepare(build(DATASETS, config), config)
+    if split not in splits:
+        raise UserError(f"{dataset} has no split '{split}' (it has: {', '.join(splits)})")
+    return splits[split].images
