@@ -79,6 +79,8 @@ Metric = Annotated[SerializeAsAny[Config], BeforeValidator(_metric), OneOf("metr
 
 
 class EvaluationConfig(Strict):
+    """The recipe's `evaluation`."""
+
     num_samples: int = Field(10000, ge=2, description="images of each generator")
     reference: str = Field("test", description="split that samples are compared with")
     num_reference: int | None = Field(

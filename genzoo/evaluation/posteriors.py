@@ -89,6 +89,7 @@ def encode(
 
 
 def pick(splits: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """The split of that name; UserError when there is none, or nothing in it."""
     if name not in splits:
         raise UserError(f"the data set has no split '{name}' (it has: {', '.join(splits)})")
     if not len(splits[name]):
@@ -97,4 +98,5 @@ def pick(splits: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+    """The progress of one named stage."""
     return None if progress is None else lambda done, total: progress(name, done, total)

