@@ -47,7 +47,10 @@ class Feed:
         self._epochs: dict[int, np.ndarray] = {}
         self._resident: Tensor | None = None
         if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
-            self._resident = torch.from_numpy(np.array(images)).to(device)
+            self._resident = torch.empty(images.shape, dtype=torch.uint8, device=device)
+            for start in range(0, len(images), 4096):  # never the whole set in the host's memory
+                chunk = torch.from_numpy(np.array(images[start : start + 4096]))
+                self._resident[start : start + 4096] = chunk.to(device)
 
     def _permutation(self, epoch: int) -> np.ndarray:
         if epoch not in self._epochs:

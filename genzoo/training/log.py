@@ -27,16 +27,22 @@ class Rows:
         self._accelerator = accelerator
         self.names: list[str] = []
         self._rows: list[Tensor] = []
+        self._parts: list[Tensor] = []
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, parts: list[dict[str, Tensor]], grad_norm: Tensor) -> Tensor:
-        """Terms of each accumulated part of a step -> the step's row, on the device."""
-        self.names = [*parts[0], "grad_norm"]
-        rows = [torch.stack([value.detach().float() for value in [*terms.values(), grad_norm]]) for terms in parts]
-        self._rows.append(rows[0] if len(rows) == 1 else torch.stack(rows).mean(0))
-        return self._rows[-1]
+    def add_part(self, terms: dict[str, Tensor]) -> None:
+        """Take the objective's terms for one accumulated part: copied, as CUDA graphs reuse their outputs' memory."""
+        self.names = [*terms, "grad_norm"]
+        self._parts.append(torch.stack([term.detach().float() for term in terms.values()]))
+
+    def end_step(self, grad_norm: Tensor) -> Tensor:
+        """The step's row, on the device."""
+        row = torch.cat([torch.stack(self._parts).mean(0), grad_norm.detach().float().reshape(1)])
+        self._parts = []
+        self._rows.append(row)
+        return row
 
     def read(self) -> list[list[float]]:
         """One list a step, averaged over the processes; float32 values."""
@@ -75,9 +81,9 @@ class Log:
         self._plain = show and self._main and not console.is_terminal
         self._bar = Progress(
             TextColumn("{task.completed}/{task.total} steps"),
-            BarColumn(None),
-            TextColumn("{task.fields[text]}"),
+            BarColumn(20),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
             console=console,
             refresh_per_second=2,
             disable=not (show and self._main and console.is_terminal),

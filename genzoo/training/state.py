@@ -50,6 +50,8 @@ class State:
         # Said outright, or the processes of a CPU launch would each take themselves for the only one.
         processes = PartialState(cpu=not torch.accelerator.is_available())
         self.device = processes.device
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # shapes never change, so the fastest convolution is worth its search
         self.feed = Feed(
             images, config.batch_size, seed, device=self.device, parts=config.grad_accumulation,
             rank=processes.process_index, world=processes.num_processes,
@@ -77,7 +79,9 @@ class State:
         )
         optimizer = make_optimizer(self.step, config.optimizer)
         self.schedule = make_schedule(optimizer, config.schedule, config.optimizer.lr, config.steps)
-        self.wrapped, self.optimizer = self.accelerator.prepare(self.step, optimizer)
+        self.wrapped, scaled = self.accelerator.prepare(self.step, optimizer)
+        # Only fp16 needs accelerate's wrapper, which searches the disk for an optional package at every step.
+        self.optimizer = scaled if self.accelerator.scaler else optimizer
         if config.compile != "off":
             self.wrapped.compile(mode=config.compile)
         self.parameters = [parameter for parameter in self.step.parameters() if parameter.requires_grad]

@@ -108,13 +108,13 @@ class Trainer:
                 state.schedule.step_update(state.done)
                 if config.on_nonfinite == "skip":
                     buffers = [buffer.clone() for buffer in state.step.buffers()]
-                terms = []
                 for part in range(1, config.grad_accumulation + 1):
                     last = part == config.grad_accumulation
                     with nullcontext() if last else accelerator.no_sync(state.wrapped):
-                        terms.append(state.wrapped(next(batches), state.clock))
-                        accelerator.backward(terms[-1]["loss"])
-                row = state.rows.add(terms, self._clip())
+                        terms = state.wrapped(next(batches), state.clock)
+                        accelerator.backward(terms["loss"])
+                    state.rows.add_part(terms)
+                row = state.rows.end_step(self._clip())
                 if config.on_nonfinite == "skip" and not self._finite(row):
                     self._undo(buffers)
                 else:

@@ -87,12 +87,14 @@ def train_toy(
     resume=False,
     panel=None,
     progress=False,
+    metadata=None,
     **settings,
 ):
     model, objective = make_toy(PlainToy if plain else Toy, poison, lasting, model_seed)
     config = TrainConfig(**{"steps": 20, "batch_size": 10, "precision": "fp32", "log_every": 4, "ema": 0.9, **settings})
     result = train(
-        model, objective, images, config, folder=folder, seed=3, resume=resume, panel=panel, progress=progress
+        model, objective, images, config, folder=folder, seed=3, resume=resume, panel=panel, progress=progress,
+        metadata=metadata,
     )  # fmt: skip
     return model, objective, result
 

@@ -303,3 +303,38 @@ def test_compiled_training_is_one_graph(tmp_path, run):
     compiled = run(tmp_path / "compiled", compile="default", plain=True)[2]
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     assert compiled["kl"] == pytest.approx(run(tmp_path / "eager", plain=True)[2]["kl"], rel=1e-3)
+
+
+def test_trackers_get_the_scalars_and_the_recipe(tmp_path, run, monkeypatch):
+    import accelerate.tracking as tracking
+    from accelerate.utils import LoggerType
+
+    seen = {"finished": False}
+
+    class Recorder(tracking.GeneralTracker):
+        name = "tensorboard"
+        requires_logging_directory = True
+
+        def __init__(self, run_name, logging_dir, **options):
+            super().__init__()
+            seen["folder"] = str(logging_dir)
+
+        @property
+        def tracker(self):
+            return self
+
+        def store_init_configuration(self, values):
+            seen["config"] = values
+
+        def log(self, values, step, **options):
+            seen[step] = values
+
+        def finish(self):
+            seen["finished"] = True
+
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "tensorboard", Recorder)
+    monkeypatch.setattr(tracking, "_available_trackers", [LoggerType.TENSORBOARD])
+    run(tmp_path, trackers=["tensorboard"], steps=8, metadata={"recipe": "name: toy"})
+    assert seen["folder"] == str(tmp_path / "trackers") and seen["config"] == {"recipe": "name: toy"}
+    assert [{"step": step, **seen[step]} for step in (4, 8)] == read_log(tmp_path)
+    assert seen["finished"]
