@@ -109,12 +109,12 @@ class Log:
         if self._file:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
-        terms = {"loss": "", "mse": " per pixel", "kl": " nats/image"}  # those of them that the objective gives
-        text = "  ".join(f"{name} {line[name]:.4g}{unit}" for name, unit in terms.items() if name in line)
-        text += f"  {line['images_per_s']:.0f} images/s"
-        self._bar.update(self._task, text=text)
+        rate = f"{line['images_per_s']:.0f} images/s"
+        self._bar.update(self._task, text=f"loss {line.get('loss', math.nan):.4g}  {rate}")
         if self._plain:
-            print(f"step {line['step']}  {text}", file=sys.stderr, flush=True)
+            terms = {"loss": "", "mse": " per pixel", "kl": " nats/image"}  # those of them that the objective gives
+            values = [f"{name} {line[name]:.4g}{unit}" for name, unit in terms.items() if name in line]
+            print("  ".join([f"step {line['step']}", *values, rate]), file=sys.stderr, flush=True)
         self._accelerator.log({name: value for name, value in line.items() if name != "step"}, step=line["step"])
 
     def sync(self) -> None:
