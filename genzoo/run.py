@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,22 +12,28 @@ from typing import Any
 
 import torch
 
-from genzoo import __version__
 from genzoo.config import build
 from genzoo.data.store import Split, prepare
-from genzoo.doctor import origins, used
+from genzoo.doctor import used
 from genzoo.errors import UserError
 from genzoo.model import Model, trace
 from genzoo.parts import Dataset, Sampler, Shape
-from genzoo.recipe import Recipe, read
+from genzoo.recipe import Recipe
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
+from genzoo.run_folder import (
+    check_folder,
+    check_space,
+    load_sampler,
+    lock_record,
+    locked,
+    read_recipe,
+    said_how_to_go_on,
+    save_sampler,
+    write,
+    write_recipe,
+)
 
 log = logging.getLogger("genzoo")
-
-# What may differ from the recipe a run was started with when it goes on: nothing that changed its past.
-FREE_ON_RESUME = {"evaluation", "samplers", "data.root"} | {
-    f"train.{key}" for key in ("steps", "checkpoint_every", "panel_every", "log_every", "keep", "max_time", "trackers")
-}
 
 
 @dataclass
@@ -67,7 +71,7 @@ def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, comman
     folder = out or default_folder(recipe)
     parts = check(recipe)
     check_training(recipe.train)
-    _check_folder(folder, recipe, resume)
+    check_folder(folder, recipe, resume)
     for place in [place for place, owner in used(recipe).items() if owner == "__main__"]:
         log.warning("%s is registered in a notebook or script: only there can this run be loaded again", place)
     for metric, reason in missing(recipe.evaluation):
@@ -75,11 +79,11 @@ def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, comman
     splits = prepare_splits(parts, recipe)
     torch.manual_seed(recipe.seed)
     model = Model(recipe.model, parts.dataset.image_shape)
-    _check_space(folder, planned_checkpoint_bytes(model, parts.objective, recipe.train))
+    check_space(folder, planned_checkpoint_bytes(model, parts.objective, recipe.train))
 
-    with _locked(folder):
-        _write(folder / "recipe.yaml", f"# genzoo run {folder / 'recipe.yaml'}\n{recipe.to_yaml()}")
-        _write(folder / "lock.json", json.dumps(_lock(recipe, splits, command), indent=2))
+    with locked(folder), said_how_to_go_on(folder):
+        write_recipe(folder, recipe)
+        write(folder / "lock.json", json.dumps(lock_record(recipe, splits, command), indent=2))
         x = _first(splits[recipe.evaluation.reference].images)
         z = torch.randn(len(x), *model.latent_shape, generator=torch.Generator().manual_seed(recipe.seed))
 
@@ -93,7 +97,7 @@ def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, comman
         images = splits["train"].images
         summary = train(model, parts.objective, images, recipe.train, folder=folder, seed=recipe.seed, resume=resume,
                         panel=draw, metadata={"recipe": recipe.to_yaml()})  # fmt: skip
-        return _score(model, recipe, parts, splits, folder, {"train": summary})
+        return _score(model, recipe, parts, splits, folder, summary)
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -105,14 +109,15 @@ def evaluate_run(folder: Path, overrides: tuple[str, ...] = ()) -> dict:
     for word in overrides:
         if not word.startswith(("evaluation.", "samplers", "data.root")):
             raise UserError(f"{word}: a trained run can only change evaluation.*, samplers.* and data.root")
-    recipe = _read_recipe(folder, overrides)
+    recipe = read_recipe(folder, overrides)
     parts = check(recipe)
     model = load(folder)
     splits = prepare_splits(parts, recipe)
-    with _locked(folder):
+    with locked(folder):
+        write_recipe(folder, recipe)
         metrics = folder / "metrics.json"
         train = json.loads(metrics.read_text(encoding="utf-8")).get("train") if metrics.is_file() else None
-        return _score(model, recipe, parts, splits, folder, {"train": train or _progress_so_far(folder)})
+        return _score(model, recipe, parts, splits, folder, train or _progress_so_far(folder))
 
 
 def sample(folder: Path, num: int, out: Path, *, sampler: str | None = None, part: str = "y", seed: int = 0) -> None:
@@ -129,20 +134,15 @@ def sampled(
 
     part: y, or a branch or map by name. With the run's seed these are the images that its scores are about.
     """
-    from safetensors.torch import load_file
-
     from genzoo.evaluation.pictures import samples
 
-    recipe = _read_recipe(folder)
+    recipe = read_recipe(folder)
     samplers = check(recipe).samplers
     name = sampler or next(iter(samplers))
     if name not in samplers:
         raise UserError(f"run {folder} has no sampler '{name}' (its recipe names: {', '.join(samplers)})")
-    if samplers[name].needs_fit:
-        file = folder / "samplers" / f"{name}.safetensors"
-        if not file.is_file():
-            raise UserError(f"sampler '{name}' of {folder} has not been fitted yet: `genzoo eval {folder}` does it")
-        samplers[name].load_state_dict(load_file(file))
+    if samplers[name].needs_fit and not load_sampler(folder, recipe, name, samplers[name]):
+        raise UserError(f"sampler '{name}' of {folder} has not been fitted yet: `genzoo eval {folder}` does it")
     model = load(folder)
     return samples(model, samplers[name], num, seed=seed, device=next(model.parameters()).device, part=part)
 
@@ -156,7 +156,7 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> Model:
     from genzoo.training.checkpoint import load_model
 
     folder = Path(folder)
-    recipe = _read_recipe(folder)
+    recipe = read_recipe(folder)
     model = Model(recipe.model, build(DATASETS, recipe.data).image_shape)
     load_model(folder, model)
     if recipe.train.channels_last:  # as it was trained: another layout rounds otherwise
@@ -178,11 +178,9 @@ def prepare_splits(parts: Checked, recipe: Recipe) -> dict[str, Split]:
 
 
 def _score(
-    model: Model, recipe: Recipe, parts: Checked, splits: dict[str, Split], folder: Path, known: dict[str, Any]
+    model: Model, recipe: Recipe, parts: Checked, splits: dict[str, Split], folder: Path, train: dict[str, Any]
 ) -> dict:
-    """Fit the samplers, evaluate, draw, and write metrics.json; `known`: its sections that are not made here."""
-    from safetensors.torch import save_file
-
+    """Fit the samplers that are not fitted yet, evaluate, draw, and write metrics.json; `train`: its section."""
     from genzoo.evaluation.evaluate import evaluate
     from genzoo.evaluation.pictures import write_panels
     from genzoo.evaluation.posteriors import fit_samplers
@@ -190,22 +188,20 @@ def _score(
     device = next(model.parameters()).device
     images = {name: split.images for name, split in splits.items()}
     seed = recipe.seed if recipe.evaluation.seed is None else recipe.evaluation.seed
+    samplers = parts.samplers
     with progress() as report:
-        skipped = fit_samplers(model, parts.samplers, images, seed=seed, device=device, progress=report)
-        fitted = {name: sampler for name, sampler in parts.samplers.items() if name not in skipped}
-        for name, sampler in fitted.items():
-            if sampler.needs_fit:
-                (folder / "samplers").mkdir(exist_ok=True)
-                partial = folder / "samplers" / f".{name}.partial"
-                save_file(sampler.state_dict(), partial, metadata={"recipe": recipe.to_yaml()})
-                partial.replace(folder / "samplers" / f"{name}.safetensors")
-        reference = images[recipe.evaluation.reference]
-        write_panels(model, fitted, reference, folder / "panels", seed=seed, device=device)
+        unfitted = {name: sampler for name, sampler in samplers.items() if sampler.needs_fit}
+        unfitted = {name: one for name, one in unfitted.items() if not load_sampler(folder, recipe, name, one)}
+        skipped = fit_samplers(model, unfitted, images, seed=seed, device=device, progress=report)
+        for name in unfitted.keys() - skipped.keys():
+            save_sampler(folder, recipe, name, unfitted[name])
+        ready = {name: sampler for name, sampler in samplers.items() if name not in skipped}
+        write_panels(model, ready, images[recipe.evaluation.reference], folder / "panels", seed=seed, device=device)
         made = evaluate(
-            model, parts.samplers, images, recipe.evaluation, seed=seed, device=device, progress=report, skipped=skipped
+            model, samplers, images, recipe.evaluation, seed=seed, device=device, progress=report, skipped=skipped
         )
-    metrics = {"name": recipe.name, **made, **known}
-    _write(folder / "metrics.json", json.dumps(metrics, indent=2))
+    metrics = {"name": recipe.name, **made, "train": train}
+    write(folder / "metrics.json", json.dumps(metrics, indent=2))
     return metrics
 
 
@@ -238,100 +234,3 @@ def _progress_so_far(folder: Path) -> dict[str, Any]:
     file = folder / "train.jsonl"
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     return {"interrupted": True, **(json.loads(lines[-1]) if lines else {})}
-
-
-def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
-    """A new run never writes into an old one's folder; a resumed one must be the same run."""
-    if not resume:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} exists: --resume goes on with that run, --out DIR starts another elsewhere")
-        return
-    if not (folder / "recipe.yaml").is_file():
-        return  # nothing was started yet
-    old, new = (dict(_leaves(r.model_dump(mode="json"))) for r in (read(folder / "recipe.yaml"), recipe))
-    changed = [
-        f"{key}: {old.get(key)} -> {new.get(key)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-        and not any(key == free or key.startswith(f"{free}.") for free in FREE_ON_RESUME)
-    ]
-    if changed:
-        raise UserError(
-            f"--resume: the recipe is not the one {folder} was started with ({'; '.join(changed)}); "
-            f"`genzoo run {folder / 'recipe.yaml'} --out {folder} --resume` goes on with that one"
-        )
-
-
-def _leaves(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, dict) and tree:
-        for key, value in tree.items():
-            yield from _leaves(value, f"{place}.{key}" if place else key)
-    else:
-        yield place, tree
-
-
-def _check_space(folder: Path, num_bytes: int) -> None:
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if free < num_bytes:
-        raise UserError(
-            f"{folder}: the planned checkpoints take {num_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
-            "make room, lower train.keep, or choose another disk with --out"
-        )
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Two processes never write the same run."""
-    from filelock import FileLock, Timeout
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"another process is writing {folder}; wait for it, or use --out for another folder") from None
-
-
-def _lock(recipe: Recipe, splits: dict[str, Split], command: list[str] | None) -> dict:
-    """lock.json: what a number made in this run depended on besides the recipe."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {"genzoo": __version__, "python": platform.python_version()}
-    for package in ("torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "pydantic"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return {
-        "versions": versions,
-        "plugins": used(recipe),
-        "data": {name: {"num_images": len(split), "sha256": split.sha256} for name, split in splits.items()},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "seed": recipe.seed,
-        "command": command,
-    }
-
-
-def _read_recipe(folder: Path, overrides: tuple[str, ...] = ()) -> Recipe:
-    """The recipe of a run; when it names a part that is not here, lock.json says where that came from."""
-    path = _recipe_file(folder)
-    try:
-        return read(path, overrides)
-    except UserError as error:
-        lock = path.with_name("lock.json")
-        plugins = json.loads(lock.read_text(encoding="utf-8"))["plugins"] if lock.is_file() else {}
-        raise UserError(f"{error}{origins(plugins)}") from error
-
-
-def _recipe_file(folder: Path) -> Path:
-    path = Path(folder) / "recipe.yaml"
-    if not path.is_file():
-        raise UserError(f"{folder} is not a run folder: it has no recipe.yaml (`genzoo run RECIPE --out {folder}`)")
-    return path
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)

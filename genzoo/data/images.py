@@ -70,7 +70,10 @@ def load_image(
         except UnidentifiedImageError as error:
             raise CorruptFile(f"{tree.place(name)} is not an image of the kinds {', '.join(FORMATS)}") from error
         except Exception as error:  # Pillow's readers raise some ten kinds on bad files
-            raise CorruptFile(f"{tree.place(name)} cannot be used: {error}") from error
+            raise CorruptFile(
+                f"{tree.place(name)} cannot be used: {error} "
+                "(repair or remove it; data.skip_corrupt=true leaves such files out)"
+            ) from error
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:

@@ -81,7 +81,9 @@ class MNIST:
                 num = min(CHUNK, num_images - first)
                 data = file.read(num * 28 * 28)
                 if len(data) < num * 28 * 28:
-                    raise UserError(f"{path} is truncated: it ends in image {first + len(data) // (28 * 28)}")
+                    raise UserError(
+                        f"{path} is truncated (it ends in image {first + len(data) // (28 * 28)}): fetch it again"
+                    )
                 images = np.frombuffer(data, np.uint8).reshape(num, 28, 28, 1)
                 yield np.pad(images, [(0, 0), pad, pad, (0, 0)])
 
