@@ -13,10 +13,9 @@ from genzoo.registry import DECODERS
 def decode(decoder: nn.Module, features: Tensor, out_shape: Shape) -> Tensor:
     """b *in_shape -> b *out_shape in float32; ValueError when the decoder makes something else."""
     logits = decoder(features)
-    if tuple(logits.shape[1:]) != out_shape:
-        raise ValueError(
-            f"the decoder {type(decoder).__name__} makes {tuple(logits.shape[1:])}, but its out_shape is {out_shape}"
-        )
+    made = tuple(logits.shape[1:]) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+    if made != out_shape:
+        raise ValueError(f"the decoder {type(decoder).__name__} makes {made}, but its out_shape is {out_shape}")
     # float32 from here on: in half precision a sigmoid near 0 or 1 has too few steps for 256 grey levels
     return logits.float()
 

@@ -1,0 +1,294 @@
+"""genzoo's own parts keep their contracts, and the kit finds those who do not."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from genzoo.config import config_of
+from genzoo.errors import UserError
+from genzoo.plugins import load_file
+from genzoo.registry import KINDS
+from genzoo.testing import conformance, examine, learning, networks, options, pictures
+from genzoo.testing.subject import DoesNotApply, Mismatch, Subject
+
+SMALL = {
+    "encoders/resnet": {"base_dim": 4, "num_scales": 3, "embed_dim": 8},
+    "encoders/conv": {"base_dim": 4},
+    "encoders/mlp": {"hidden_dims": [8]},
+    "encoders/timm": {"model": "test_resnet"},
+    "decoders/resnet": {"base_dim": 2},
+    "decoders/conv": {"base_dim": 2},
+    "decoders/mlp": {"hidden_dims": [8]},
+    "latents/gaussian": {"dim": 3},
+    "heads/single": {"decoder": {"name": "conv", "base_dim": 2}},
+    "heads/split": {"decoder": {"name": "conv", "base_dim": 2}},
+    "heads/mixture": {"decoder": {"name": "conv", "base_dim": 2}},
+    "samplers/gmm": {"num_components": 3},
+    "datasets/faces": {"num_train": 20, "num_test": 8, "size": 32},
+}
+ELSEWHERE = {"features/inception", "datasets/mnist", "datasets/fashion_mnist", "datasets/cifar10", "datasets/celeba"}
+PARTS = [f"{kind}/{name}" for kind, registry in KINDS.items() for name in registry.entries]
+
+
+@pytest.mark.parametrize("part", sorted({*PARTS} - ELSEWHERE))  # those need a download; their own tests do without
+def test_own_parts_keep_the_contract(part):
+    kind, _, name = part.partition("/")
+    config = config_of(KINDS[kind], name)
+    if any(field.is_required() for option, field in config.model_fields.items() if option not in SMALL.get(part, {})):
+        pytest.skip("it needs data of the user's own")
+    conformance(part, SMALL.get(part), backend="eager")
+
+
+RETURN = "return self.layer(features)"
+LAYER = "self.layer = FromFeatures(in_shape, out_shape)"
+# check: (edits of the decoder MINE, what was expected, what was seen)
+DECODERS = {
+    options.described: ([(', description="nothing"', "")], "description=", "none for dim"),
+    options.frozen: (
+        [("class Config(Config):", "class Config(Config, extra='allow'):")],
+        "extra='forbid'",
+        "'extra': 'allow'",
+    ),
+    networks.shapes: (
+        [(RETURN, "return self.layer(features)[:, :1]")],
+        r"\(3, 3, 32, 32\) as output of in_shape=\(6,\)",
+        r"\(3, 1, 32, 32\)",
+    ),
+    networks.finite: ([(RETURN, "return self.layer(features) / 0")], "finite values", "3072 of 3072|9216 of 9216"),
+    networks.value_range: ([(RETURN, RETURN + ".sigmoid()")], "unbounded logits", r"within \[-1, 1\]"),
+    networks.gradients: (
+        [(LAYER, LAYER + "; self.unused = nn.Linear(2, 2)")],
+        "a gradient for every parameter",
+        "none for unused.weight, unused.bias",
+    ),
+    networks.bfloat16: (
+        [(RETURN, "y = self.layer(features); return y + 1e3 - 1e3 if y.dtype is not torch.float32 else y"),
+         ("from torch import nn", "import torch\nfrom torch import nn")],
+        "within 20% of the float32 result",
+        r"\d+% away",
+    ),
+    networks.batch_independence: (
+        [(RETURN, "return self.layer(features - features.mean(0))")],
+        r"the same output alone and in a batch of 3, after \.eval\(\)",
+        "apart",
+    ),
+    networks.determinism: (
+        [(RETURN, "return self.layer(features + torch.randn(1))"),
+         ("from torch import nn", "import torch\nfrom torch import nn")],
+        "in eval mode, twice",
+        "apart",
+    ),
+    networks.state_dict: (
+        [(LAYER, LAYER + "; self.offset = torch.randn(())"), (RETURN, RETURN + " + self.offset"),
+         ("from torch import nn", "import torch\nfrom torch import nn")],
+        "the same output after the round trip",
+        "apart",
+    ),
+    networks.channels: (
+        [(LAYER, LAYER + "\n        if out_shape[0] == 7: raise ValueError('no sevens')")],
+        "all of 1, 3 and 7 channels at 32x32",
+        "no sevens",
+    ),
+    networks.in_heads: (
+        [(RETURN, "return self.layer(features)[:, :4]")],
+        "a decoder that works in heads/split",
+        "makes",
+    ),
+}  # fmt: skip
+
+
+def subject(path, kind: str = "decoders") -> Subject:
+    load_file(path)
+    config = config_of(KINDS[kind], "mine").model_validate({"name": "mine"})
+    return Subject(KINDS[kind], "mine", config, "aot_eager")
+
+
+@pytest.mark.parametrize("check", DECODERS, ids=lambda check: check.__name__)
+def test_broken_decoders_are_found(check, edited):
+    edits, expected, seen = DECODERS[check]
+    mine = subject(edited(*edits))
+    with pytest.raises(Mismatch) as error:
+        check(mine)
+    assert re.search(expected, error.value.expected), error.value.expected
+    assert re.search(seen, error.value.seen), error.value.seen
+    assert re.search(r"mine\.py:\d+$", mine.where(error.value))
+
+
+@pytest.mark.parametrize(
+    ("check", "edits"),
+    [
+        (networks.meta, [("return self.layer(features)", "return self.layer(features) * features.sum().item()")]),
+        (networks.channels_last, [(LAYER, "self.layer = nn.Conv2d(3, out_shape[0], 1)"),
+                                  (RETURN, "x = features.view(len(features), -1); return self.layer(features)")]),
+    ],
+)  # fmt: skip
+def test_errors_point_into_the_part(check, edits, edited):
+    mine = subject(edited(*edits))
+    with pytest.raises(Exception) as error:
+        check(mine)
+    assert re.search(r"mine\.py:\d+$", mine.where(error.value))
+
+
+def test_a_part_of_another_class_of_kinds(edited):
+    """A head outside [0, 1], an in-place change of the input, tied weights that safetensors refuses to save."""
+    head = [
+        ('DECODERS.register("mine")', 'HEADS.register("mine")'),
+        ("in_shape, out_shape):", "in_shape, image_shape):"),
+        (LAYER, "self.layer = FromFeatures(in_shape, image_shape)"),
+        (RETURN, "return genzoo.Composition(self.layer(features))"),
+    ]
+    with pytest.raises(Mismatch, match=r"expected image in \[0, 1\]"):
+        networks.value_range(subject(edited(*head), "heads"))
+    KINDS["heads"].forget({"mine"})
+    changed = edited((RETURN, "return self.layer(features.mul_(2))"), name="changed.py")
+    with pytest.raises(Mismatch, match="left as it was"):
+        networks.finite(subject(changed))
+    KINDS["decoders"].forget({"mine"})
+    tied = edited((LAYER, LAYER + "; self.twin = self.layer"), name="tied.py")
+    with pytest.raises(RuntimeError, match="share memory"):
+        networks.state_dict(subject(tied))
+
+
+OBJECTIVE = '''import genzoo
+import torch
+from genzoo.config import Config
+
+
+@genzoo.OBJECTIVES.register("mine")
+class Mine(torch.nn.Module):
+    """Squared error."""
+
+    class Config(Config):
+        pass
+
+    def __init__(self, config, image_shape):
+        super().__init__()
+        self.count = 0.0
+
+    def forward(self, model, x, step):
+        posterior, composition = model(x)
+        mse = (composition.image - x).square().mean()
+        loss = mse + posterior.kl().mean()
+        return {"loss": loss, "mse": mse.detach()}
+'''
+SAMPLER = '''import genzoo
+import torch
+from genzoo.config import Config
+
+
+@genzoo.SAMPLERS.register("mine")
+class Mine(torch.nn.Module):
+    """Noise about the mean of the posteriors."""
+
+    class Config(Config):
+        pass
+
+    needs_fit = True
+
+    def __init__(self, config, latent_shape):
+        super().__init__()
+        self.latent_shape = latent_shape
+
+    def fit(self, mean, variance, seed):
+        self.mean = mean.mean(0)
+
+    def sample(self, num, generator):
+        return self.mean + torch.randn(num, *self.latent_shape, generator=generator)
+'''
+DATASET = '''import genzoo
+import numpy as np
+from genzoo.config import Config
+
+
+@genzoo.DATASETS.register("mine")
+class Mine:
+    """Noise."""
+
+    class Config(Config):
+        pass
+
+    splits = ("train", "test")
+    image_shape = (3, 8, 8)
+
+    def __init__(self, config):
+        pass
+
+    def locate(self):
+        return {"source": "noise"}
+
+    def read(self, split):
+        yield np.random.RandomState(len(split)).randint(0, 256, (4, 8, 8, 3), np.uint8)
+'''
+
+
+@pytest.mark.parametrize(
+    ("text", "check", "old", "new", "message"),
+    [
+        (OBJECTIVE, learning.loss, "mse.detach()", "mse", "a graph behind 'loss' alone"),
+        (OBJECTIVE, learning.loss, 'return {"loss": loss, ', "return {", "with the key 'loss'"),
+        (OBJECTIVE, learning.loss, "mse + ", "(mse - mse).log() + ", "a finite 0-d tensor as loss at step 0"),
+        (
+            OBJECTIVE,
+            learning.reaches_the_model,
+            "mse + ",
+            "mse.detach() + ",
+            "all parameters of the model",
+        ),
+        (OBJECTIVE, learning.learns, "mse + posterior.kl().mean()", "2 * mse.detach() - mse", "a loss below its first"),
+        (OBJECTIVE, learning.evaluation_mode, "mse + ", "mse * self.tick() + ", "the same loss twice"),
+        (OBJECTIVE, learning.objective_state, "mse + ", "mse * self.tick() + ", "keep what changes in buffers"),
+        (OBJECTIVE, learning.objective_bfloat16, "loss, ", "loss.bfloat16(), ", "a float32 loss"),
+        (SAMPLER, learning.sampler_state, "", "", "after the round trip|mean"),
+        (SAMPLER, learning.unfitted, "", "", "UserError|mean"),
+        (SAMPLER, learning.draws, "generator=generator)", "generator=generator).double()", "float32"),
+        (SAMPLER, learning.sampler_determinism, ", generator=generator)", ")", "the same samples from the same seed"),
+        (DATASET, pictures.describes_itself, '("train", "test")', '("test",)', "splits that start with 'train'"),
+        (DATASET, pictures.describes_itself, "(3, 8, 8)", "(8, 8, 3)", "1 to 4 channels"),
+        (DATASET, pictures.identifies_its_source, '"noise"', "str(np.random.rand())", "the same identification"),
+        (DATASET, pictures.reads, "(4, 8, 8, 3)", "(4, 3, 8, 8)", r"uint8 \(n, 8, 8, 3\); seen: uint8 \(4, 3, 8, 8\)"),
+        (DATASET, pictures.reads, "0, 256", "0, 2", "must be scaled|scale images"),
+        (DATASET, pictures.fixed_order, "len(split)", "None", "in the same order each time"),
+        (DATASET, pictures.fixed_order, "len(split)", "0", "other images in 'test' than in 'train'"),
+    ],
+)
+def test_broken_parts_of_other_kinds_are_found(text, check, old, new, message, own_plugins, tmp_path):
+    assert old in text
+    if "tick" in new:
+        text += "\n    def tick(self):\n        self.count += 1.0\n        return self.count\n"
+    (tmp_path / "mine.py").write_text(text.replace(old, new) if old else text)
+    kind = next(kind for kind in KINDS if f"{kind.upper()}.register" in text)
+    with pytest.raises(Exception) as error:
+        check(subject(tmp_path / "mine.py", kind))
+    assert not isinstance(error.value, DoesNotApply)
+    assert re.search(message, str(error.value)), error.value
+
+
+@pytest.mark.parametrize("text", [OBJECTIVE, DATASET], ids=["objective", "dataset"])
+def test_sound_parts_of_other_kinds_pass(text, own_plugins, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+    load_file(tmp_path / "mine.py")
+    kind = next(kind for kind in KINDS if f"{kind.upper()}.register" in text)
+    conformance(f"{kind}/mine")
+
+
+def test_the_command_says_what_where_and_goes_on(edited, call):
+    path = edited((RETURN, "return self.layer(features).tanh()"))
+    code, out, err = call("check", path)
+    assert code == 1 and "Traceback" not in err
+    assert "decoders/mine\n" in out and "1 of 17 checks failed" in out
+    assert "expected unbounded logits (the head applies the sigmoid)" in out
+    assert "seen     within [-1, 1] for any weights" in out
+    assert re.search(rf"see      {re.escape(str(path))}:\d+", out)
+    with pytest.raises(AssertionError, match=r"decoders/mine fails 1 checks"):
+        conformance("decoders/mine")
+
+
+def test_wrong_names_and_options_are_explained():
+    with pytest.raises(UserError, match="did you mean 'resnet'"):
+        list(examine("decoders/resnt"))
+    with pytest.raises(UserError, match=r"decoders/resnet does not take these options: base_dimm: unknown option; did"):
+        list(examine("decoders/resnet", {"base_dimm": 3}))
+    with pytest.raises(UserError, match="'resnet' is not KIND/NAME"):
+        list(examine("resnet"))
