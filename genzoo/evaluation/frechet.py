@@ -11,13 +11,19 @@ from genzoo.errors import UserError
 class Statistics:
     """Running mean and covariance in float64: memory does not grow with the number of images.
 
-    Batches are merged by the pairwise update of Chan, Golub & LeVeque (1983), which loses nothing to a large mean.
+    Rows are gathered until there are as many as dimensions and only then folded into a covariance: up to that number
+    the centred rows are the thinner factor of it, and beyond, one large product is faster than many small ones. Blocks
+    are merged by the pairwise update of Chan, Golub & LeVeque (1983), which loses nothing to a large mean.
     """
 
     def __init__(self, dim: int):
-        self.n = 0
-        self.mean = torch.zeros(dim, dtype=torch.float64)
-        self._scatter = torch.zeros(dim, dim, dtype=torch.float64)  # sum of (x - mean)(x - mean)^T
+        self.dim = dim
+        self._n = 0  # folded so far, with their mean and the sum of (x - mean)(x - mean)^T
+        self._mean = torch.zeros(dim, dtype=torch.float64)
+        self._scatter: Tensor | None = None
+        self._rows: list[Tensor] = []  # not folded yet
+        self._num_rows = 0
+        self._factor: Tensor | None = None
 
     @classmethod
     def of(cls, features: Tensor, block: int = 4096) -> Statistics:
@@ -31,38 +37,98 @@ class Statistics:
     def known(cls, n: int, mean: Tensor, cov: Tensor) -> Statistics:
         """From a mean (dim) and an unbiased covariance (dim dim) that somebody else has made."""
         statistics = cls(len(mean))
-        statistics.n, statistics.mean, statistics._scatter = n, mean.double(), cov.double() * (n - 1)
+        statistics._n, statistics._mean, statistics._scatter = n, mean.double(), cov.double() * (n - 1)
         return statistics
 
     @property
-    def dim(self) -> int:
-        return len(self.mean)
+    def n(self) -> int:
+        return self._n + self._num_rows
+
+    @property
+    def mean(self) -> Tensor:
+        """dim."""
+        if not self._rows:
+            return self._mean
+        rows = sum(part.sum(dim=0) for part in self._rows)
+        return self._mean + (rows - self._num_rows * self._mean) / self.n
 
     @property
     def cov(self) -> Tensor:
         """Unbiased (n - 1), dim dim, as numpy.cov."""
+        if self.is_thin:
+            return self.factor @ self.factor.T
+        self._fold()
         return self._scatter / max(self.n - 1, 1)
+
+    @property
+    def is_thin(self) -> bool:
+        """Whether all the rows are still at hand, fewer than there are dimensions."""
+        return self._scatter is None
+
+    @property
+    def factor(self) -> Tensor:
+        """R with R R^T = cov, dim r: the centred rows while they are few, else the Cholesky factor. Made once.
+
+        Of a singular covariance, the factor of its rank from an eigendecomposition. UserError unless all is finite.
+        """
+        if self._factor is None:
+            if self.is_thin:
+                rows = torch.cat([torch.zeros(0, self.dim, dtype=torch.float64), *self._rows])
+                self._factor = (rows - self.mean).T / max(self.n - 1, 1) ** 0.5
+                failed = False
+            else:
+                self._factor, failed = torch.linalg.cholesky_ex(self.cov)
+            if not (self._factor if not failed else self.cov).isfinite().all():
+                self._factor = None
+                raise UserError("the features of some image are not finite: there is no distance between them")
+            if failed:
+                values, vectors = torch.linalg.eigh(self.cov)
+                positive = values > values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
+                self._factor = vectors[:, positive] * values[positive].sqrt()
+        return self._factor
+
+    def along(self, factor: Tensor) -> Tensor:
+        """factor^T cov factor, r r; factor: dim r."""
+        if self.is_thin:
+            projected = self.factor.T @ factor
+            return projected.T @ projected
+        return factor.T @ self.cov @ factor
 
     def add(self, features: Tensor) -> None:
         """Take in features b dim of any float type, on any device."""
         if len(features):
-            x = features.detach().to("cpu", torch.float64)
-            mean = x.mean(dim=0)
-            x = x - mean
-            self._scatter.addmm_(x.T, x)
-            self._shift(len(x), mean)
+            self._factor = None
+            self._rows.append(features.detach().to("cpu", torch.float64, copy=True))
+            self._num_rows += len(features)
+            if self._num_rows >= self.dim:
+                self._fold()
 
     def merge(self, other: Statistics) -> None:
         """Take in what another one has seen."""
-        if other.n:
-            self._scatter += other._scatter
-            self._shift(other.n, other.mean)
+        self._factor = None
+        self._rows, self._num_rows = self._rows + other._rows, self._num_rows + other._num_rows
+        if other._n:
+            self._shift(other._n, other._mean, other._scatter)
+        if self._num_rows >= self.dim:
+            self._fold()
 
-    def _shift(self, n: int, mean: Tensor) -> None:
-        delta, total = mean - self.mean, self.n + n
-        self._scatter.addr_(delta, delta, alpha=self.n * n / total)
-        self.mean = self.mean + delta * (n / total)
-        self.n = total
+    def _fold(self) -> None:
+        """Take the gathered rows into mean and scatter."""
+        if self._rows:
+            x = torch.cat(self._rows)
+            self._rows, self._num_rows = [], 0
+            mean = x.mean(dim=0)
+            x -= mean
+            self._shift(len(x), mean, x.T @ x)
+
+    def _shift(self, n: int, mean: Tensor, scatter: Tensor) -> None:
+        if self._scatter is None:
+            self._scatter = torch.zeros(self.dim, self.dim, dtype=torch.float64)
+        delta, total = mean - self._mean, self._n + n
+        self._scatter += scatter
+        self._scatter.addr_(delta, delta, alpha=self._n * n / total)
+        self._mean = self._mean + delta * (n / total)
+        self._n = total
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
@@ -70,20 +136,22 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
 
     Dowson & Landau (1982); on Inception features, Heusel et al., "GANs trained by a two time-scale update rule"
     (arXiv 1706.08500), eq. 6. With any R R^T = S1, the trace of (S1 S2)^(1/2) is the sum of the square roots of the
-    eigenvalues of the symmetric R^T S2 R: no matrix square root, nothing complex. R is the Cholesky factor, or for a
-    singular S1 (fewer images than dimensions) the thin factor of its rank from an eigendecomposition. UserError for
-    features that are not finite.
+    eigenvalues of the symmetric R^T S2 R: no matrix square root, nothing complex, and as small as the thinner R. Where
+    both are full R is that of `a`, which keeps it: in many comparisons put the reference first. UserError for features
+    that are not finite.
     """
-    if a.n > b.n:  # the thinner factor
-        a, b = b, a
-    cov_a, cov_b = a.cov, b.cov
-    if not (cov_a.isfinite().all() and cov_b.isfinite().all()):
-        raise UserError("the features of some image are not finite: there is no distance between them")
-    factor, failed = torch.linalg.cholesky_ex(cov_a)
-    if failed:
-        values, vectors = torch.linalg.eigh(cov_a)
-        positive = values > values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
-        factor = vectors[:, positive] * values[positive].sqrt()
-    values = torch.linalg.eigvalsh(factor.T @ cov_b @ factor)
-    trace = cov_a.trace() + cov_b.trace() - 2 * values.clamp(min=0).sqrt().sum()
+    thin = sorted((side for side in (a, b) if side.is_thin), key=lambda side: side.n)
+    near, far = (b, a) if thin and thin[0] is b else (a, b)
+    values = torch.linalg.eigvalsh(_finite(far.along(near.factor)))
+    trace = _trace(a) + _trace(b) - 2 * values.clamp(min=0).sqrt().sum()
     return float((a.mean - b.mean).square().sum() + trace.clamp(min=0))
+
+
+def _trace(side: Statistics) -> Tensor:
+    return side.factor.square().sum() if side.is_thin else side.cov.trace()
+
+
+def _finite(x: Tensor) -> Tensor:
+    if not x.isfinite().all():
+        raise UserError("the features of some image are not finite: there is no distance between them")
+    return x

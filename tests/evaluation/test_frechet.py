@@ -86,3 +86,32 @@ def test_features_that_are_not_finite_are_refused():
     broken = Statistics.of(torch.tensor([[1.0, torch.nan], [0.0, 1.0]]))
     with pytest.raises(UserError, match="not finite"):
         frechet_distance(broken, Statistics.of(torch.eye(2)))
+
+
+@given(st.integers(0, 10**6), st.integers(2, 40), st.integers(2, 40))
+def test_thin_and_full_sides_agree_with_the_matrix_square_root(seed, n_a, n_b):
+    """dim 20: either side may be kept as rows, singular or full."""
+    x, y = features(seed, n_a, 20), features(seed + 1, n_b, 20)
+    a, b = Statistics.of(x), Statistics.of(y)
+    assert a.is_thin == (n_a < 20)
+    np.testing.assert_allclose(a.cov, np.cov(x.T.numpy()), atol=1e-9)
+    np.testing.assert_allclose(a.mean, x.mean(0), atol=1e-12)
+    known = [Statistics.known(s.n, s.mean, s.cov) for s in (a, b)]
+    expected = frechet_distance(*known)
+    for pair in ((a, b), (b, a), (a, known[1]), (known[0], b)):
+        assert frechet_distance(*pair) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_reference_is_factored_once_however_many_sides_it_meets(monkeypatch):
+    calls = []
+    cholesky = torch.linalg.cholesky_ex
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", lambda cov: calls.append(1) or cholesky(cov))
+    reference = Statistics.of(features(0, 60, 8))
+    for seed in range(4):
+        assert frechet_distance(reference, Statistics.of(features(seed + 1, 30, 8))) > 0
+    assert len(calls) == 1
+    reference.add(features(9, 5, 8))  # and anew when it has changed
+    assert frechet_distance(reference, Statistics.of(features(1, 30, 8))) > 0
+    assert len(calls) == 2
+    assert frechet_distance(reference, Statistics.of(features(1, 6, 8))) > 0
+    assert len(calls) == 2  # few rows are a factor as they are
