@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+
+# Seconds in which a second signal is still the first one: launchers pass on what the terminal has sent to everybody.
+ECHO = 1.0
 
 
 class Interrupted(Exception):
@@ -29,7 +33,10 @@ class Signals:
             signal.signal(*self._previous.popitem())
 
     def _note(self, number: int, frame: object) -> None:
-        self.received = signal.Signals(number).name
-        self.__exit__()
-        # Not print: a handler may interrupt another write to the same stream.
-        os.write(2, f"\n{self.received}: finishing the step and saving; again to stop at once\n".encode())
+        if self.received is None:
+            self.received, self._at = signal.Signals(number).name, time.monotonic()
+            # Not print: a handler may interrupt another write to the same stream.
+            os.write(2, f"\n{self.received}: finishing the step and saving; again to stop at once\n".encode())
+        elif time.monotonic() - self._at > ECHO:
+            self.__exit__()
+            signal.raise_signal(number)
