@@ -80,7 +80,13 @@ def test_all_mistakes_are_told_at_once(recipe):
 def test_overrides(recipe):
     made = read(
         recipe(),
-        ["train.steps=20", "model.encoder.base_dim=8", "samplers.1.num_components=7", "samplers.0.name=prior", "seed=3"],
+        [
+            "train.steps=20",
+            "model.encoder.base_dim=8",
+            "samplers.1.num_components=7",
+            "samplers.0.name=prior",
+            "seed=3",
+        ],
     )
     assert made.train.steps == 20 and made.seed == 3
     assert made.model.encoder.base_dim == 8 and made.model.encoder.name == "resnet"
@@ -183,8 +189,15 @@ def test_fuzz_of_text(tmp_path_factory, text):
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["resnet", "split"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "size", "x"]), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["resnet", "split"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["name", "size", "x"]), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -215,7 +228,10 @@ def test_fuzz_of_one_value(tmp_path_factory, place, value):
     outcome(path)
 
 
-@given(key=st.text("abc.0159 ", max_size=8) | st.sampled_from(["train", "train.steps", "samplers.0", "model.head.name"]), value=st.text(max_size=8))
+@given(
+    key=st.text("abc.0159 ", max_size=8) | st.sampled_from(["train", "train.steps", "samplers.0", "model.head.name"]),
+    value=st.text(max_size=8),
+)
 def test_fuzz_of_overrides(tmp_path_factory, key, value):
     path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
     path.write_text(TEXT)

@@ -15,6 +15,7 @@ import genzoo
 from genzoo.cli import main
 from genzoo.recipe import read
 from genzoo.recipe_file import shipped
+from genzoo.run import sampled
 
 QUICK = [
     "train.steps=2", "train.batch_size=4", "train.log_every=1", "train.checkpoint_every=1", "train.panel_every=1",
@@ -162,17 +163,18 @@ def test_a_score_that_cannot_be_had_is_skipped_and_said(tmp_path, genzoo_cli, ca
 
 @pytest.mark.parametrize(("part", "mode"), [("y", "L"), ("y1", "L"), ("sigma", "L")])
 def test_sample_writes_png_files(finished, tmp_path, genzoo_cli, part, mode):
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+    for name, seed in (("a", 1), ("b", 1)):
         code, out, err = genzoo_cli(
             "sample", finished, "--num", 3, "--out", tmp_path / name, "--sampler", "gmm", "--part", part, "--seed", seed
         )
         assert code == 0, err
     files = sorted((tmp_path / "a").iterdir())
     assert [file.name for file in files] == ["000000.png", "000001.png", "000002.png"]
-    pixels = {name: [np.asarray(Image.open(file)) for file in sorted((tmp_path / name).iterdir())] for name in "abc"}
+    pixels = {name: [np.asarray(Image.open(file)) for file in sorted((tmp_path / name).iterdir())] for name in "ab"}
     assert Image.open(files[0]).mode == mode and pixels["a"][0].shape == (32, 32)
     assert all((a == b).all() for a, b in zip(pixels["a"], pixels["b"], strict=True))
-    assert any((a != c).any() for a, c in zip(pixels["a"], pixels["c"], strict=True))
+    one, two = (torch.cat(list(sampled(finished, 3, sampler="gmm", part=part, seed=seed))) for seed in (1, 2))
+    assert not torch.equal(one, two)  # a model of two steps: the difference is less than a grey level
 
 
 @pytest.mark.parametrize(
