@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import yaml
 from hypothesis import given
@@ -238,7 +240,12 @@ def test_fuzz_of_overrides(tmp_path_factory, key, value):
     outcome(path, [f"{key}={value}"])
 
 
-@pytest.mark.parametrize("text", ["a: &a [*a]", "[" * 5000, "a: " + "{b: " * 5000, "a: &a [1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a]\n" + "".join(f"{chr(99 + i)}: &{chr(99 + i)} [{','.join(['*' + chr(98 + i)] * 9)}]\n" for i in range(9)), "\x00", "- 1", ""])  # fmt: skip
+BOMB = "a: &a [1, 1]\n" + "".join(
+    f"{new}: &{new} [{', '.join(['*' + old] * 9)}]\n" for old, new in pairwise("abcdefghi")
+)
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "[" * 5000, "a: " + "{b: " * 5000, BOMB, "\x00", "- 1", ""])
 def test_hostile_yaml_ends_in_a_message(recipe, text):
     assert "mine.yaml" in refused(recipe(text))
 
