@@ -135,10 +135,7 @@ class Trainer:
                 if stopped or _due(state.done, config.checkpoint_every):
                     self._save()
                 if stopped:
-                    raise Interrupted(
-                        f"stopped by {signals.received} after step {state.done}, which is saved; go on with: "
-                        f"genzoo run {state.folder / 'recipe.yaml'} --out {state.folder} --resume"
-                    )
+                    raise self._interrupted(signals)
             if state.rows:
                 self._write_line()
             if panel and not _due(state.done, config.panel_every):
@@ -146,10 +143,18 @@ class Trainer:
             if state.saved != state.done:
                 self._save()
             state.seconds = self.seconds()
+            if signals.received:
+                raise self._interrupted(signals)
 
     def seconds(self) -> float:
         """Training time, earlier parts of the run included."""
         return self.state.seconds + time.perf_counter() - self._began
+
+    def _interrupted(self, signals: Signals) -> Interrupted:
+        return Interrupted(
+            f"stopped by {signals.received} after step {self.state.done}, which is saved; go on with: "
+            f"genzoo run {self.state.folder / 'recipe.yaml'} --out {self.state.folder} --resume"
+        )
 
     def _clip(self) -> Tensor:
         """Clip the gradients where that is asked for; their norm before it."""

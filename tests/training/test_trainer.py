@@ -169,6 +169,8 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, run, n
     resumed = run(tmp_path / "r", resume=True)[0]
     equal(resumed, run(tmp_path / "whole")[0])
     assert [line["step"] for line in read_log(tmp_path / "r")] == [4, 8, 12, 16, 20]
+    with pytest.raises(Interrupted, match="after step 6, "):  # during the last picture, too
+        run(tmp_path / "late", steps=6, panel=interrupt, panel_every=0)
 
 
 def test_a_second_signal_stops_at_once(tmp_path, run, monkeypatch):
