@@ -219,6 +219,8 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
         def report(what: str, done: int, total: int | None) -> None:
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
+                if bar.disable:  # not a terminal: a line a stage
+                    log.info("%s: %s images", what, f"{total:,}" if total else "reading")
             bar.update(tasks[what], completed=done, total=total)
 
         yield report
