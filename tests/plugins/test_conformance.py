@@ -28,7 +28,7 @@ SMALL = {
     "samplers/gmm": {"num_components": 3},
     "datasets/faces": {"num_train": 20, "num_test": 8, "size": 32},
 }
-ELSEWHERE = {"features/inception", "datasets/mnist", "datasets/fashion_mnist", "datasets/cifar10", "datasets/celeba"}
+ELSEWHERE = {"features/inception", "features/clip", "features/timm", "datasets/mnist", "datasets/fashion_mnist", "datasets/cifar10", "datasets/celeba"}
 PARTS = [f"{kind}/{name}" for kind, registry in KINDS.items() for name in registry.entries]
 
 
@@ -234,7 +234,7 @@ class Mine:
             learning.reaches_the_model,
             "mse + ",
             "mse.detach() + ",
-            "all parameters of the model",
+            "every parameter of the model",
         ),
         (OBJECTIVE, learning.learns, "mse + posterior.kl().mean()", "2 * mse.detach() - mse", "a loss below its first"),
         (OBJECTIVE, learning.evaluation_mode, "mse + ", "mse * self.tick() + ", "the same loss twice"),
