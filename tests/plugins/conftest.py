@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
 import pytest
+
+from genzoo import registry
 
 MINE = '''import genzoo
 from genzoo.config import Config
@@ -33,8 +36,6 @@ class Mine(nn.Module):
 @pytest.fixture
 def own_plugins(monkeypatch):
     """What a test registers, imports or installs is gone after it."""
-    from genzoo import registry
-
     registry.entry_points.cache_clear()
     known = {kind: dict(table._by_code) for kind, table in registry.KINDS.items()}
     modules = set(sys.modules)
@@ -60,6 +61,8 @@ def install(own_plugins, tmp_path, monkeypatch):
         metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Dist: {requires}\n"
         (info / "METADATA").write_text(metadata)
         (info / "entry_points.txt").write_text(entry_points)
+        importlib.invalidate_caches()
+        registry.entry_points.cache_clear()
         return site
 
     monkeypatch.syspath_prepend(site)

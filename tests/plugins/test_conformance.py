@@ -28,7 +28,15 @@ SMALL = {
     "samplers/gmm": {"num_components": 3},
     "datasets/faces": {"num_train": 20, "num_test": 8, "size": 32},
 }
-ELSEWHERE = {"features/inception", "features/clip", "features/timm", "datasets/mnist", "datasets/fashion_mnist", "datasets/cifar10", "datasets/celeba"}
+ELSEWHERE = {
+    "features/inception",
+    "features/clip",
+    "features/timm",
+    "datasets/mnist",
+    "datasets/fashion_mnist",
+    "datasets/cifar10",
+    "datasets/celeba",
+}
 PARTS = [f"{kind}/{name}" for kind, registry in KINDS.items() for name in registry.entries]
 
 

@@ -48,8 +48,7 @@ def test_the_wheel_has_what_a_command_needs(shell):
     assert str(ROOT) not in where
     assert "svae_digits" in shell("genzoo recipes ls")
     assert "decoders/resnet" in shell("genzoo list")
-    for kind in ("encoder", "latent", "decoder", "head", "objective", "sampler", "dataset", "features"):
-        shell(f"genzoo new {kind} wheel_{kind}")
+    assert "wrote wheel_head" in shell("genzoo new head wheel_head")
 
 
 @pytest.mark.long
@@ -68,16 +67,7 @@ def test_the_walk(shell):
     assert "decoders.mine" in json.loads((shell.folder / "genzoo.schema.json").read_text())["$defs"]
 
 
-@pytest.mark.long
-def test_the_walk_with_a_new_part_of_every_kind_passes_its_own_tests(shell):
-    for kind in ("encoder", "latent", "head", "objective", "sampler", "dataset", "features"):
-        shell(f"genzoo new {kind} own_{kind} && pip install -q -e own_{kind}")
-    assert "14 passed" in shell("pytest -q --import-mode=importlib own_*")
-    assert "failed" not in shell("genzoo plugins")
-
-
-def test_every_option_the_walk_uses_exists(call, install, monkeypatch):
-    """The quick part of the walk: its commands are genzoo's, and its recipe edits fit the recipe."""
+def test_the_commands_of_the_walk_exist():
     from genzoo.cli import cli
 
     for line in COMMANDS.splitlines():
