@@ -72,7 +72,7 @@ class ELBO(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # sums over thousands of pixels need float32
             rec, mse, gamma = self._reconstruction(x, composition.image.float())
             kl = posterior.kl()  # b *latent
-            beta = torch.as_tensor(self.config.beta, device=x.device)
+            beta = torch.full((), self.config.beta, device=x.device)  # filled on the device: nothing waits
             if self.config.beta_warmup:
                 beta = beta * (step / self.config.beta_warmup).clamp(max=1)
             charged = kl.mean(0).clamp(min=self.config.free_bits).sum() if self.config.free_bits else _per_image(kl)
@@ -91,7 +91,7 @@ class ELBO(nn.Module):
         if self.config.gamma in ("balanced", "fixed"):
             gamma = self.gamma.clone()
             if self.config.gamma == "balanced" and self.training:
-                self._balance(error.detach())
+                self._balance(error.detach().clone())
             return power * num * error / gamma, mse, gamma
         # exact: Gaussian 0.5 * (e / gamma + log(2 pi gamma)), Laplace e / gamma + log(2 gamma), per pixel
         gamma = self.log_gamma.exp() if self.config.gamma == "learned" else error.detach().clamp(min=1e-8)
