@@ -63,6 +63,7 @@ def write(kind: str, name: str, folder: Path | None = None) -> Written:
         "module": f"genzoo_{slug}",
         "cls": title if title.endswith(singular.title()) else title + singular.title(),
         "folder": folder.as_posix(),
+        "options": ', {"decoder": {"name": "conv", "base_dim": 4}}' if kind == "heads" else "",  # a small one is quick
     }
     places = {**RECIPE, kind: f"{{name: {name}}}"}
     recipe = _fill("recipe.yaml", {**words, **places, "heads": Template(places["heads"]).substitute(places)})

@@ -236,10 +236,10 @@ def channels_last(subject: Subject) -> None:
 
 
 def meta(subject: Subject) -> None:
-    """Meta device: built and run without memory, as `genzoo recipes validate` does before any run"""
+    """Devices: built and run without memory on the meta device, making every tensor where its input is"""
     with torch.device("meta"):
         part, x = make(subject)
-        outputs(subject, part, x.to("meta"))
+    outputs(subject, part, x.to("meta"))
 
 
 def compiled(subject: Subject) -> None:

@@ -128,6 +128,8 @@ def test_broken_decoders_are_found(check, edited):
     ("check", "edits"),
     [
         (networks.meta, [("return self.layer(features)", "return self.layer(features) * features.sum().item()")]),
+        (networks.meta, [("return self.layer(features)", "return self.layer(features + torch.ones(6))"),
+                         ("from torch import nn", "import torch\nfrom torch import nn")]),
         (networks.channels_last, [(LAYER, "self.layer = nn.Conv2d(3, out_shape[0], 1)"),
                                   (RETURN, "x = features.view(len(features), -1); return self.layer(features)")]),
     ],

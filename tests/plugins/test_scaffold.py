@@ -40,7 +40,9 @@ def new(call, install, tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_part_keeps_its_contract_and_trains(kind, new, call):
     folder = new(SINGULAR[kind], "fresh")
-    conformance(f"{kind}/fresh", backend="eager")
+    conformance(
+        f"{kind}/fresh", {"decoder": {"name": "conv", "base_dim": 4}} if kind == "heads" else None, backend="eager"
+    )
     recipe = folder / "recipes" / "fresh_digits.yaml"
     resolved = read(recipe)
     check(resolved)
