@@ -221,7 +221,17 @@ HEADS = Registry(
     },
 )
 OBJECTIVES = Registry("objectives", {"elbo": "objectives.elbo:ELBO"})
-SAMPLERS = Registry("samplers", {"prior": "samplers.prior:PriorSampler", "gmm": "samplers.gmm:GMMSampler"})
+SAMPLERS = Registry(
+    "samplers",
+    {
+        "prior": "samplers.prior:PriorSampler",
+        "gmm": "samplers.gmm:GMMSampler",
+        "seed_protocol": "samplers.seed_protocol:SeedProtocolSampler",
+        "two_stage": "samplers.two_stage:TwoStageSampler",
+        "flow": "samplers.flow:FlowSampler",
+        "flow_matching": "samplers.flow_matching:FlowMatchingSampler",
+    },
+)
 DATASETS = Registry(
     "datasets",
     {
@@ -240,6 +250,8 @@ FEATURES = Registry(
     {
         "efficientnet_lite0": "features.efficientnet_lite0:EfficientNetLite0",
         "inception": "features.inception:Inception",
+        "clip": "features.clip:CLIP",
+        "timm": "features.timm:TimmFeatures",
     },
 )
 

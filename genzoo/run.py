@@ -63,8 +63,8 @@ def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, comman
     out: the run folder, `runs/<name>` by default; it must be new unless `resume`. UserError before the first step for
     everything that can be known then.
     """
-    from genzoo.evaluation.evaluate import missing
     from genzoo.evaluation.panels import panel
+    from genzoo.evaluation.plan import missing
     from genzoo.training.trainer import check as check_training
     from genzoo.training.trainer import planned_checkpoint_bytes, train
 

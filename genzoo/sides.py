@@ -9,6 +9,7 @@ import numpy as np
 from genzoo.config import build, parse, part
 from genzoo.data.files import Tree
 from genzoo.data.images import SUFFIXES
+from genzoo.data.npz import open_arrays
 from genzoo.data.store import prepare
 from genzoo.errors import UserError
 from genzoo.evaluation.images import quantize
@@ -30,7 +31,9 @@ def side(name: str, num: int | None = None, seed: int = 0, root: str | None = No
         made = sampled(Path(folder), num or 10_000, sampler=sampler or None, part=image or "y", seed=seed)
         batches = [quantize(batch).permute(0, 2, 3, 1).numpy() for batch in made]
         return from_array(name, np.concatenate(batches))
-    return find(name, lambda path: Tree(path, SUFFIXES), lambda dataset, split: _split(dataset, split, root), num)
+    return find(
+        name, lambda path: Tree(path, SUFFIXES), lambda dataset, split: _split(dataset, split, root), open_arrays, num
+    )
 
 
 def _split(dataset: str, split: str, root: str | None) -> np.ndarray:

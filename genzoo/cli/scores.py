@@ -64,10 +64,9 @@ def fid(a, b, metric, features, weights, mode, num, root, allow_few, seed, as_js
 @root_option
 def stats(a, out, features, weights, mode, num, root) -> None:
     """Export mean and covariance of the features of A, for `genzoo fid`, clean-fid or pytorch-fid."""
-    from genzoo.config import build
     from genzoo.evaluation.compare import statistics_of
+    from genzoo.evaluation.extractor import make_extractor
     from genzoo.evaluation.statistics import Known, write_statistics
-    from genzoo.registry import FEATURES
     from genzoo.sides import side
 
     if out.suffix != ".npz":
@@ -77,11 +76,11 @@ def stats(a, out, features, weights, mode, num, root) -> None:
     if isinstance(images, Known):
         raise UserError(f"{a} holds statistics already")
     _preflight(images)
-    extractor = build(FEATURES, metric.features).to(_device()).eval()
+    features = make_extractor(metric.features, _device())
     with _progress() as report:
-        statistics = statistics_of(images, extractor, device=_device(), progress=report)
-    write_statistics(out, statistics, extractor.protocol)
-    click.echo(f"{out}: {extractor.dim} features of {images.num:,} images")
+        statistics = statistics_of(images, features, device=_device(), progress=report)
+    write_statistics(out, statistics, features.protocol)
+    click.echo(f"{out}: {features.dim} features of {images.num:,} images")
 
 
 @click.group()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -49,15 +51,7 @@ class NPZ:
             raise UserError("data.root is not set: give the .npz file, data.root=PATH")
         if not root.is_file():
             raise UserError(f"there is no file {root.absolute()}")
-        try:
-            with zipfile.ZipFile(root) as archive:
-                self.arrays = {
-                    name.removesuffix(".npy"): _Array(archive, name)
-                    for name in archive.namelist()
-                    if name.endswith(".npy")
-                }
-        except Exception as error:  # a bad zip, a bad header, an unknown .npy version: each has its own
-            raise UserError(f"{root} is not a readable .npz file: {error}") from error
+        self.arrays = open_arrays(root)
         keys = {
             split: next(key for key in names if key in self.arrays)
             for split, names in SPLIT_KEYS.items()
@@ -90,7 +84,7 @@ class NPZ:
             f"{self.config.root} has no array 'train' or 'images' and no uint8 array n h w c (it has {held})"
         )
 
-    def _count(self, array: _Array, place: str) -> int:
+    def _count(self, array: Array, place: str) -> int:
         """Number of images, once the array is what the options say."""
         if array.dtype != np.uint8:
             raise UserError(
@@ -116,33 +110,35 @@ class NPZ:
             chosen[:] = split == "train"
             chosen[self.test_indices] = split == "test"
         c, h, w = self.image_shape
-        chunk = max(1, CHUNK_BYTES // (c * h * w))
-        with zipfile.ZipFile(self.config.root) as archive, archive.open(array.name) as file:
-            file.seek(array.offset)
-            for first in range(0, num_images, chunk):
-                num = min(chunk, num_images - first)
-                images = self._read(file, num * c * h * w, array.name).reshape(num, *shape)
-                if shape == [c, h, w] and shape != [h, w, c]:
-                    images = images.transpose(0, 2, 3, 1)
-                images = images.reshape(num, h, w, c)[chosen[first : first + num]]
-                if len(images):
-                    yield images
-
-    def _read(self, file: IO[bytes], num_bytes: int, name: str) -> np.ndarray:
-        try:
-            data = file.read(num_bytes)
-        except Exception as error:  # zipfile and zlib have their own
-            raise UserError(f"{self.config.root}: the array '{name}' is damaged: {error}") from error
-        if len(data) < num_bytes:
-            raise UserError(f"{self.config.root}: the array '{name}' is truncated")
-        return np.frombuffer(data, np.uint8)
+        first = 0
+        for images in array.blocks():
+            num = len(images)
+            if shape == [c, h, w] and shape != [h, w, c]:
+                images = images.transpose(0, 2, 3, 1)
+            images = images.reshape(num, h, w, c)[chosen[first : first + num]]
+            first += num
+            if len(images):
+                yield images
 
 
-class _Array:
+def open_arrays(path: Path) -> dict[str, Array]:
+    """The arrays of an .npz by name, of which nothing but the headers is read. UserError for any other file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {
+                name.removesuffix(".npy"): Array(path, archive, name)
+                for name in archive.namelist()
+                if name.endswith(".npy")
+            }
+    except Exception as error:  # a bad zip, a bad header, an unknown .npy version: each has its own
+        raise UserError(f"{path} is not a readable .npz file: {error}") from error
+
+
+class Array:
     """Header of one member: nothing but the first kilobytes is read, and no pickle, whatever it holds."""
 
-    def __init__(self, archive: zipfile.ZipFile, name: str):
-        self.name = name
+    def __init__(self, path: Path, archive: zipfile.ZipFile, name: str):
+        self.path, self.name = path, name
         if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"its member {name} is neither stored nor deflated")
         with archive.open(name) as file:
@@ -153,3 +149,23 @@ class _Array:
             raise ValueError(f"its member {name} has the unknown .npy version {version}")
         self.shape, self.fortran_order, self.dtype = readers[version](head)
         self.offset = head.tell()
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The rows in their order, some megabytes at a time; not of one in Fortran order. UserError when damaged."""
+        num, *shape = self.shape
+        row_bytes = self.dtype.itemsize * math.prod(shape)
+        chunk = max(1, CHUNK_BYTES // max(1, row_bytes))
+        with zipfile.ZipFile(self.path) as archive, archive.open(self.name) as file:
+            file.seek(self.offset)
+            for first in range(0, num, chunk):
+                rows = min(chunk, num - first)
+                yield np.frombuffer(self._read(file, rows * row_bytes), self.dtype).reshape(rows, *shape)
+
+    def _read(self, file: IO[bytes], num_bytes: int) -> bytes:
+        try:
+            data = file.read(num_bytes)
+        except Exception as error:  # zipfile and zlib have their own
+            raise UserError(f"{self.path}: the array '{self.name}' is damaged: {error}") from error
+        if len(data) < num_bytes:
+            raise UserError(f"{self.path}: the array '{self.name}' is truncated")
+        return data

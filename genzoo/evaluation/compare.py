@@ -6,14 +6,17 @@ from collections.abc import Callable
 
 import torch
 
-from genzoo.config import Config, build
+from genzoo.config import Config
 from genzoo.errors import UserError
+from genzoo.evaluation.config import label_of
+from genzoo.evaluation.extractor import is_released, make_extractor
 from genzoo.evaluation.frechet import Statistics
-from genzoo.evaluation.metrics import Side, impossible, score, too_few
+from genzoo.evaluation.metrics import Side, impossible, needs_features, score, too_few
+from genzoo.evaluation.processes import ALONE, Processes
+from genzoo.evaluation.record import stated
 from genzoo.evaluation.sources import Images
 from genzoo.evaluation.statistics import Known, cache_path, cached, write_statistics
 from genzoo.parts import Features
-from genzoo.registry import FEATURES
 
 Progress = Callable[[str, int, int], None]  # what is being done, images done, images in all
 
@@ -28,44 +31,50 @@ def compare(
     device: torch.device | str = "cpu",
     batch_size: int = 64,
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> list[dict]:
     """Entries as in metrics.json's "scores".
 
     Features are kept only for metrics that need them; Frechet distances stream, and the statistics of both sides are
-    kept in the user's cache by content and protocol. UserError for what would make a number meaningless: the same
-    images on both sides, too few of them (unless allow_few), statistics where a metric needs images.
+    kept in the user's cache by content and protocol. processes: those that share the images. UserError for what would
+    make a number meaningless: the same images on both sides, too few of them (unless allow_few), statistics where a
+    metric needs images.
     """
     if samples.digest == reference.digest:
         raise UserError(f"{samples.name} and {reference.name} hold the same images: every distance is 0")
     extractors: dict[str, Features] = {}
-    sides: dict[tuple[str, str], Side] = {}
-    entries = []
-    for metric in metrics:
-        _check_kinds(metric, samples, reference)
-    for metric in metrics:
+    few: dict[int, str] = {}
+    for number, metric in enumerate(metrics):
         key = metric.features.model_dump_json()
         if key not in extractors:
-            extractors[key] = build(FEATURES, metric.features).to(device).eval()
-        features = extractors[key]
-        pair = []
+            extractors[key] = make_extractor(metric.features, device)
         for side in (samples, reference):
             if isinstance(side, Known):
-                _check_protocol(side, features)
-        few = too_few(metric, features.dim, samples.num or 2**31, reference.num or 2**31)
-        if few and not allow_few:
-            raise UserError(f"{few}; give more images, or --allow-few for the number all the same")
-        if reason := impossible(metric, samples.num or 2**31, reference.num or 2**31):
+                _check_known(side, metric, extractors[key], side is reference)
+        nums = (samples.num or 2**31, reference.num or 2**31)
+        few[number] = too_few(metric, extractors[key].dim, *nums)
+        if few[number] and not allow_few:
+            raise UserError(f"{few[number]}; give more images, or --allow-few for the number all the same")
+        if reason := impossible(metric, *nums):
             raise UserError(reason)
-        whole = any(m.name not in ("fd", "fid") for m in metrics if m.features == metric.features)
-        for side in (samples, reference):
-            if (key, side.digest) not in sides:
-                sides[key, side.digest] = _side(side, features, whole, device, batch_size, progress)
-            pair.append(sides[key, side.digest])
-        for name, value in score(metric, pair[1], pair[0], seed).items():
+
+    sides: dict[tuple[str, bool], Side] = {}
+    entries = []
+    for number, metric in enumerate(metrics):
+        key = metric.features.model_dump_json()
+        features = extractors[key]
+        for is_reference, side in ((True, reference), (False, samples)):
+            if (key, is_reference) not in sides:
+                alike = [m for m in metrics if m.features.model_dump_json() == key]
+                whole = any(needs_features(m, is_reference) for m in alike)
+                sides[key, is_reference] = side_of(
+                    side, features, whole, device=device, batch_size=batch_size, progress=progress, processes=processes
+                )
+        for name, value in score(metric, sides[key, True], sides[key, False], seed).items():
             entries.append(
                 {
                     "metric": name,
-                    "features": metric.features.name,
+                    "features": label_of(metric.features),
                     "generator": samples.name,
                     "part": "y",
                     **value,
@@ -74,13 +83,31 @@ def compare(
                     "reference": reference.name,
                     "samples_sha256": samples.digest,
                     "reference_sha256": reference.digest,
-                    "protocol": features.protocol,
-                    "seed": seed,
-                    "torch": torch.__version__,
-                    **({"few": few} if few else {}),
+                    "fit_split": None,
+                    **stated(features, seed),
+                    **({"few": few[number]} if few[number] else {}),
                 }
             )
     return entries
+
+
+def side_of(
+    side: Images | Known,
+    features: Features,
+    whole: bool,
+    *,
+    device: torch.device | str,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+    processes: Processes = ALONE,
+) -> Side:
+    """One side's features (whole), or their statistics alone."""
+    if isinstance(side, Known):
+        return Side(statistics=side.statistics)
+    options = {"device": device, "batch_size": batch_size, "progress": progress, "processes": processes}
+    return (
+        Side(_rows(side, features, **options)) if whole else Side(statistics=statistics_of(side, features, **options))
+    )
 
 
 def statistics_of(
@@ -90,44 +117,53 @@ def statistics_of(
     device: torch.device | str = "cpu",
     batch_size: int = 64,
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> Statistics:
     """Mean and covariance of the images' features, from the user's cache where they are known already."""
-    found = cached(images.digest, features.protocol)
-    if found is None:
-        found = Statistics(features.dim)
-        for _, batch in images.batches(batch_size):
-            found.add(features(batch.to(device)))
+    keep = is_released(features.protocol["name"])
+    found = cached(images.digest, features.protocol) if keep else None
+    if processes.all(found is not None):
+        return found
+    if images.num < features.dim:  # fewer rows than a covariance has: kept, they are its thin factor
+        made = Statistics.of(_rows(images, features, device, batch_size, progress, processes))
+    else:
+        made = Statistics(features.dim)
+        for _, batch in images.batches(batch_size, processes.share(images.num)):
+            made.add(features(batch.to(device)))
             if progress:
-                progress(images.name, found.n, images.num)
-        write_statistics(cache_path(images.digest, features.protocol), found, features.protocol)
-    return found
+                progress(images.name, made.n * processes.num, images.num)
+        made = processes.total(made)
+    if keep and processes.rank == 0:
+        write_statistics(cache_path(images.digest, features.protocol), made, features.protocol)
+    return made
 
 
-def _side(side, features: Features, whole: bool, device, batch_size: int, progress: Progress | None) -> Side:
-    if isinstance(side, Known):
-        return Side(statistics=side.statistics)
-    if not whole:
-        return Side(statistics=statistics_of(side, features, device=device, batch_size=batch_size, progress=progress))
-    rows = torch.empty(side.num, features.dim)
+def _rows(
+    images: Images,
+    features: Features,
+    device: torch.device | str,
+    batch_size: int,
+    progress: Progress | None,
+    processes: Processes,
+) -> torch.Tensor:
+    """The features of all the images, num dim float32."""
+    rows = torch.zeros(images.num, features.dim)
     done = 0
-    for index, batch in side.batches(batch_size):
+    for index, batch in images.batches(batch_size, processes.share(images.num)):
         rows[index] = features(batch.to(device)).cpu()
         done += len(index)
         if progress:
-            progress(side.name, done, side.num)
-    return Side(rows)
+            progress(images.name, done * processes.num, images.num)
+    return processes.sum(rows)
 
 
-def _check_kinds(metric: Config, *sides: Images | Known) -> None:
-    for side in sides:
-        if isinstance(side, Known) and metric.name not in ("fd", "fid"):
-            raise UserError(f"{metric.name} needs images, and {side.name} holds statistics only")
-
-
-def _check_protocol(side: Known, features: Features) -> None:
-    if len(side.statistics.mean) != features.dim:
+def _check_known(side: Known, metric: Config, features: Features, is_reference: bool) -> None:
+    """UserError unless these statistics can be that side of the metric."""
+    if needs_features(metric, is_reference):
+        raise UserError(f"{metric.name} needs images, and {side.name} holds statistics only")
+    if side.statistics.dim != features.dim:
         raise UserError(
-            f"{side.name} has {len(side.statistics.mean)} dimensions, these features have {features.dim}: "
+            f"{side.name} has {side.statistics.dim} dimensions, these features have {features.dim}: "
             "its statistics are of another network"
         )
     if side.protocol is not None and side.protocol != features.protocol:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
@@ -11,16 +13,43 @@ from genzoo.errors import nearest
 from genzoo.registry import FEATURES
 
 
+def _extractor(value: Any) -> Any:
+    """`timm:NAME` and `timm:NAME@SIZE`, written out; anything else as it is."""
+    if not isinstance(value, str) or ":" not in value:
+        return value
+    match = re.fullmatch(r"timm:([^:@]+)(?:@(\d+))?", value)
+    if not match:
+        raise ValueError(f"'{value}' is no extractor: a registered name, timm:NAME or timm:NAME@SIZE")
+    model, size = match.groups()
+    return {"name": "timm", "model": model} | ({"size": int(size)} if size else {})
+
+
+def label_of(features: Config) -> str:
+    """What a score calls its extractor: its name, with the options that are not its defaults; of a file, its name."""
+    options = features.model_dump(exclude_defaults=True, exclude={"name"})
+    name = features.name + (f":{options.pop('model')}" if features.name == "timm" and "model" in options else "")
+    words = (f"{key}={value.name if isinstance(value, Path) else value}" for key, value in options.items())
+    return name + (f"({', '.join(words)})" if options else "")
+
+
+Extractor = Annotated[part(FEATURES), BeforeValidator(_extractor)]
+
+
+BOOTSTRAP = Field(None, ge=2, description="resamplings of the samples for an error bar, such as 20; null: none")
+
+
 class FD(Config):
     """Frechet distance on any features."""
 
-    features: part(FEATURES) = Field("efficientnet_lite0", description="the feature extractor")
+    features: Extractor = Field("efficientnet_lite0", description="the feature extractor, or timm:NAME")
+    bootstrap: int | None = BOOTSTRAP
 
 
 class FID(Config):
     """Frechet distance on clean-fid's Inception features, the only ones that may be called FID."""
 
-    features: part(FEATURES) = Field("inception", description="Inception; its options alone may change")
+    features: Extractor = Field("inception", description="Inception; its options alone may change")
+    bootstrap: int | None = BOOTSTRAP
 
     @field_validator("features")
     @classmethod
@@ -30,10 +59,18 @@ class FID(Config):
         return features
 
 
+class FDInfinity(Config):
+    """Frechet distance extrapolated to infinitely many samples."""
+
+    features: Extractor = Field("efficientnet_lite0", description="the feature extractor, or timm:NAME")
+    num_points: int = Field(15, ge=2, description="numbers of samples that it is measured at")
+    min_samples: int = Field(5000, ge=2, description="the smallest of them, at most half of the samples")
+
+
 class KID(Config):
     """Kernel distance: unbiased also for few images, with a standard error."""
 
-    features: part(FEATURES) = Field("efficientnet_lite0", description="the feature extractor")
+    features: Extractor = Field("efficientnet_lite0", description="the feature extractor, or timm:NAME")
     num_subsets: int = Field(100, ge=1, description="subsets that the distance is averaged over")
     subset_size: int = Field(1000, ge=2, description="images of each side in a subset, at most")
 
@@ -41,23 +78,36 @@ class KID(Config):
 class PrecisionRecall(Config):
     """Share of samples near the reference images, and of reference images near the samples."""
 
-    features: part(FEATURES) = Field("efficientnet_lite0", description="the feature extractor")
+    features: Extractor = Field("efficientnet_lite0", description="the feature extractor, or timm:NAME")
     k: int = Field(3, ge=1, description="neighbours that a ball reaches to")
 
 
 class DensityCoverage(Config):
     """Precision and recall made robust against outliers."""
 
-    features: part(FEATURES) = Field("efficientnet_lite0", description="the feature extractor")
+    features: Extractor = Field("efficientnet_lite0", description="the feature extractor, or timm:NAME")
     k: int = Field(5, ge=1, description="neighbours that a ball reaches to")
+
+
+class Memorization(Config):
+    """Share of samples that are copies of training images, and of those that are not closer than training images."""
+
+    features: Extractor = Field("efficientnet_lite0", description="the feature extractor, or timm:NAME")
+    split: str = Field("train", description="the split that the model was trained on")
+    num_train: int | None = Field(None, ge=3, description="training images at most: copies of others go unseen")
+    ratio: float = Field(
+        1 / 3, gt=0, lt=1, description="a copy is nearer than so much of the second nearest's distance"
+    )
 
 
 METRICS: dict[str, type[Config]] = {
     "fd": FD,
     "fid": FID,
+    "fd_infinity": FDInfinity,
     "kid": KID,
     "precision_recall": PrecisionRecall,
     "density_coverage": DensityCoverage,
+    "memorization": Memorization,
 }
 
 

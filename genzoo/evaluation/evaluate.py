@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genzoo.config import Config, build
-from genzoo.errors import UserError
-from genzoo.evaluation.config import EvaluationConfig
-from genzoo.evaluation.images import MIX, Spread, batches, quantize, shares
+from genzoo.config import Config
+from genzoo.evaluation.compare import side_of
+from genzoo.evaluation.config import EvaluationConfig, label_of
+from genzoo.evaluation.images import MIX, Spread, quantize, shares
 from genzoo.evaluation.latent import latent_diagnostics
-from genzoo.evaluation.metrics import Side, impossible, score, too_few
-from genzoo.evaluation.posteriors import Progress, encode, evaluating, fit_split, pick, stage
+from genzoo.evaluation.metrics import Side, needs_features, score
+from genzoo.evaluation.plan import Reference, against, key_of, make_extractors, num_samples_of, plan_scores
+from genzoo.evaluation.posteriors import Progress, encode, evaluating, pick, stage
+from genzoo.evaluation.record import versions
+from genzoo.evaluation.sources import Images, from_array
 from genzoo.evaluation.split import SplitDiagnostics
 from genzoo.parts import Composition, Features, Sampler
-from genzoo.registry import FEATURES
 
 
 def evaluate(
@@ -40,17 +42,21 @@ def evaluate(
     or raises UserError when `config.strict` is set.
     """
     seed = seed if config.seed is None else config.seed
-    images = Spread(pick(splits, config.reference), config.num_reference)
-    common = {"num_reference": len(images), "reference": config.reference, "reference_sha256": _digest(images)}
-    extractors, absent = _extractors(config, device)
-    plan, scores = _plan(config, samplers, skipped or {}, extractors, absent, common)
+    pick(splits, config.reference)
+    references = {
+        key: from_array(key[0], pick(splits, key[0]), key[1])
+        for key in dict.fromkeys(
+            [(config.reference, config.num_reference), *map(partial(against, config), config.metrics)]
+        )
+    }
+    common = references[config.reference, config.num_reference]
+    extractors, absent = make_extractors(config, device)
+    plan, scores = plan_scores(config, samplers, skipped or {}, extractors, absent, references, seed)
+    real = _reference_sides(config, plan, extractors, references, device, progress)
     split = SplitDiagnostics()
     with evaluating(model):
+        images = Spread(splits[config.reference], config.num_reference)
         mean, variance = encode(model, images, device, config.batch_size, stage(progress, "encode"))
-        needed = {label: extractors[label] for todo in plan.values() for _, label, _ in todo}
-        real = ({"y": batch} for batch in batches(images, config.batch_size))
-        real = _features(real, len(images), needed, device, stage(progress, "reference"))
-        reference = {label: Side(parts["y"]) for label, parts in real.items()}
         for generator, todo in plan.items():
             if generator == "reconstruction":  # also where it is not scored: the split is judged by it
                 made = _decode(model, mean[: config.num_samples], device, config.batch_size, split)
@@ -59,13 +65,13 @@ def evaluate(
                 made = _decode(model, z, device, config.batch_size)
             else:
                 continue
-            needed = {label: extractors[label] for _, label, _ in todo}
-            num = _num_samples(generator, config, len(images))
+            needed = {key_of(metric): extractors[key_of(metric)] for metric, _ in todo}
+            num = num_samples_of(generator, config, common.num)
             made = _features(made, num, needed, device, stage(progress, generator))
-            sides = {label: _sides(parts) for label, parts in made.items()}
-            for metric, label, entry in todo:
-                for part, side in sides[label].items():
-                    for name, value in score(metric, reference[label], side, seed).items():
+            sides = {key: _sides(parts) for key, parts in made.items()}
+            for metric, entry in todo:
+                for part, side in sides[key_of(metric)].items():
+                    for name, value in score(metric, real[key_of(metric), against(config, metric)], side, seed).items():
                         scores.append({**entry, "metric": name, "part": part, **value})
     return {
         "protocol": {
@@ -74,9 +80,11 @@ def evaluate(
             "reconstruction": "reference images decoded from the mean of their posterior",
             "latents": "one set for each generator, shared by all its parts",
             "mix": "equal consecutive shares of the samples, one from each branch",
-            "reference": {"split": config.reference, "num_images": len(images), "sha256": common["reference_sha256"]},
-            "features": {label: features.protocol for label, features in extractors.items()},
-            "torch": torch.__version__,
+            "reference": {"split": config.reference, "num_images": common.num, "sha256": common.digest},
+            "features": {
+                label_of(m.features): extractors[key_of(m)].protocol for m in config.metrics if key_of(m) in extractors
+            },
+            "versions": versions(),
             "device": str(device),
         },
         "latent": latent_diagnostics(mean, variance),
@@ -85,62 +93,30 @@ def evaluate(
     }
 
 
-def _num_samples(generator: str, config: EvaluationConfig, num_reference: int) -> int:
-    return min(config.num_samples, num_reference) if generator == "reconstruction" else config.num_samples
-
-
-def _plan(
+def _reference_sides(
     config: EvaluationConfig,
-    samplers: Mapping[str, Sampler],
-    skipped: Mapping[str, str],
+    plan: dict[str, list[tuple[Config, dict]]],
     extractors: dict[str, Features],
-    absent: dict[str, str],
-    common: dict,
-) -> tuple[dict[str, list[tuple[Config, str, dict]]], list[dict]]:
-    """What will be scored, known before an image is made: generator -> (metric, extractor's label, the entry so far).
-
-    And the entries of the scores that cannot be made; UserError for the first of them when `config.strict` is set.
-    """
-    plan, refused = {}, []
-    for generator in ["reconstruction", *samplers]:
-        num = _num_samples(generator, config, common["num_reference"])
-        about = {**common, "generator": generator, "num_samples": num}
-        about |= _about(samplers.get(generator), config.reference)
-        plan[generator] = []
-        for metric in config.metrics:
-            label = _label(metric.features)
-            entry = {"metric": metric.name, "features": label, **about}
-            reason = skipped.get(generator) or absent.get(label) or impossible(metric, num, common["num_reference"])
-            if not reason:
-                entry["weights_sha256"] = extractors[label].protocol.get("weights_sha256")
-                few = too_few(metric, extractors[label].dim, num, common["num_reference"])
-                if few and config.allow_few:
-                    entry["few"] = few
-                elif few:
-                    reason = f"{few}; evaluation.allow_few=true scores it all the same"
-            if not reason:
-                plan[generator].append((metric, label, entry))
-            elif config.strict:
-                raise UserError(f"{metric.name} on {label} of {generator} cannot be scored: {reason}")
-            else:
-                refused.append({**entry, "part": "y", "value": None, "skipped": reason})
-    return plan, refused
-
-
-def missing(config: EvaluationConfig) -> list[tuple[str, str]]:
-    """Fetch what the metrics need, before a run starts: (metric, reason) for each that cannot be had.
-
-    UserError instead when `config.strict` is set.
-    """
-    found = []
-    for metric in config.metrics:
-        try:
-            FEATURES.get(metric.features.name).fetch(metric.features)
-        except UserError as error:
-            if config.strict:
-                raise UserError(f"{metric.name} cannot be scored: {error}") from error
-            found.append((metric.name, str(error)))
-    return found
+    references: dict[Reference, Images],
+    device: torch.device | str,
+    progress: Progress | None,
+) -> dict[tuple[str, Reference], Side]:
+    """(extractor, reference) -> side: all the features where a metric needs them, else statistics, from the cache."""
+    whole: dict[tuple[str, Reference], bool] = {}
+    for metric, _ in (pair for todo in plan.values() for pair in todo):
+        place = key_of(metric), against(config, metric)
+        whole[place] = whole.get(place, False) or needs_features(metric, reference=True)
+    return {
+        (key, reference): side_of(
+            references[reference],
+            extractors[key],
+            features,
+            device=device,
+            batch_size=config.batch_size,
+            progress=progress,
+        )
+        for (key, reference), features in whole.items()
+    }
 
 
 @torch.inference_mode()
@@ -185,42 +161,3 @@ def _sides(features: dict[str, Tensor]) -> dict[str, Side]:
         num = len(features["y"])
         sides[MIX] = Side(torch.cat([branches[part][share] for part, share in shares(num, branches).items()]))
     return sides
-
-
-def _extractors(config: EvaluationConfig, device: torch.device | str) -> tuple[dict[str, Features], dict[str, str]]:
-    """One extractor for each different `features`, by its label; and label -> reason for those that cannot be had."""
-    extractors, failed = {}, {}
-    for metric in config.metrics:
-        label = _label(metric.features)
-        if label in extractors or label in failed:
-            continue
-        try:
-            extractors[label] = build(FEATURES, metric.features).to(device).eval()
-        except UserError as error:
-            failed[label] = str(error)
-    return extractors, failed
-
-
-def _label(features: Config) -> str:
-    """The extractor's name, with the options that are not its defaults."""
-    options = features.model_dump(mode="json", exclude_defaults=True, exclude={"name"})
-    return features.name + (f"({', '.join(f'{key}={value}' for key, value in options.items())})" if options else "")
-
-
-def _about(sampler: Sampler | None, reference: str) -> dict:
-    """What a score must say of the sampler behind it."""
-    if sampler is None:
-        return {"fit_split": None}
-    split = fit_split(sampler)
-    about = {"fit_split": split, **({"sampler": sampler.protocol} if getattr(sampler, "protocol", None) else {})}
-    if split == reference:
-        about["note"] = "the sampler was fitted on the very images it is scored against, which flatters it"
-    return about
-
-
-def _digest(images: np.ndarray | Spread) -> str:
-    """sha256 of the images' shape and pixels, in their order."""
-    digest = hashlib.sha256(repr(images.shape).encode())
-    for start in range(0, len(images), 1000):
-        digest.update(np.ascontiguousarray(images[start : start + 1000]))
-    return digest.hexdigest()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections import Counter
+import math
+import os
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +25,7 @@ from genzoo.evaluation.statistics import Known, read_statistics
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # not all that Pillow reads: some run programs
 LOSSY = ("JPEG", "WEBP")
 MAX_PIXELS = 100_000_000
-AHEAD = 64  # files decoded ahead of the network
+BATCH_BYTES = 64 << 20  # of uint8 images
 
 
 class Tree(Protocol):
@@ -35,44 +38,72 @@ class Tree(Protocol):
     def place(self, name: str) -> str: ...
 
 
+class Array(Protocol):
+    """One array of an .npz, read in its order."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran_order: bool
+
+    def blocks(self) -> Iterator[np.ndarray]: ...
+
+
 @dataclass
 class Images:
-    """Images of one side, in a fixed order. digest: of the pixels or files, whatever their names and order."""
+    """Images of one side, in a fixed order. digest: of the pixels or files, whatever their names and order.
+
+    read: ascending indices -> the images in that order, each uint8 h w c with 1 or 3 channels, or 4 that are RGBA.
+    """
 
     name: str
     num: int
     digest: str
-    load: Callable[[int], np.ndarray]  # index -> uint8 h w c with 1 or 3 channels, or 4 that are RGBA
+    read: Callable[[np.ndarray], Iterator[np.ndarray]]
     found: dict = field(default_factory=dict)  # what a look at them showed: sizes, modes, formats, duplicates
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(indices b, uint8 b c h w) with images of one shape each, decoded in threads (Pillow frees the lock)."""
+    def batches(self, size: int, index: np.ndarray | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """(indices b, uint8 b c h w) with images of one shape each, of all of them or of those of an ascending index.
+
+        Large images come in smaller batches, and of many different shapes no more wait than fill a few of them.
+        """
+        index = np.arange(self.num) if index is None else index
         waiting: dict[tuple[int, ...], tuple[list[int], list[np.ndarray]]] = {}
-        with ThreadPoolExecutor() as pool:
-            for start in range(0, self.num, AHEAD):
-                index = range(start, min(start + AHEAD, self.num))
-                for k, image in zip(index, pool.map(self.load, index), strict=True):
-                    rows, images = waiting.setdefault(image.shape, ([], []))
-                    rows.append(k)
-                    images.append(image)
-                    if len(rows) == size:
-                        yield _stack(*waiting.pop(image.shape))
+        num_bytes = 0
+        for k, image in zip(index.tolist(), self.read(index), strict=True):
+            rows, images = waiting.setdefault(image.shape, ([], []))
+            rows.append(k)
+            images.append(image)
+            num_bytes += image.nbytes
+            if len(rows) >= min(size, BATCH_BYTES // image.nbytes):
+                shape = image.shape
+            elif num_bytes > 4 * BATCH_BYTES:
+                shape = max(waiting, key=lambda shape: len(waiting[shape][0]) * math.prod(shape))
+            else:
+                continue
+            rows, images = waiting.pop(shape)
+            num_bytes -= len(rows) * math.prod(shape)
+            yield _stack(rows, images)
         for rows, images in waiting.values():
             yield _stack(rows, images)
 
 
 def find(
-    name: str, open_tree: Callable[[Path], Tree], open_split: Callable[[str, str], np.ndarray], num: int | None = None
+    name: str,
+    open_tree: Callable[[Path], Tree],
+    open_split: Callable[[str, str], np.ndarray],
+    open_arrays: Callable[[Path], dict[str, Array]],
+    num: int | None = None,
 ) -> Images | Known:
     """What the user calls `name`: a path, or dataset:split.
 
-    open_tree: lists the image files of a folder or zip. open_split: (dataset, split) -> uint8 n h w c. num: at most so
-    many images, spread evenly. UserError says what there is and what is accepted.
+    open_tree: lists the image files of a folder or zip. open_split: (dataset, split) -> uint8 n h w c. open_arrays: the
+    arrays of an .npz, unread. num: at most so many images, spread evenly. UserError says what there is and what is
+    accepted.
     """
     path = Path(name).expanduser()
     if path.suffix == ".npz" and path.is_file():
-        arrays = _load_npz(path)
-        return read_statistics(path, arrays) or from_array(name, _images_of(path, arrays), num)
+        arrays = open_arrays(path)
+        return read_statistics(path, arrays) or _from_npz(path, arrays, num)
     if path.is_dir() or path.is_file():
         return from_tree(name, open_tree(path), num)
     dataset, colon, split = name.partition(":")
@@ -87,11 +118,44 @@ def find(
 
 def from_array(name: str, images: np.ndarray, num: int | None = None) -> Images:
     """uint8 n h w c, also memory-mapped."""
-    index = _spread(len(images), num)
-    digests = (hashlib.sha256(np.ascontiguousarray(images[k])).digest() for k in index)
-    h, w, c = images.shape[1:]
-    found = {"count": len(index), "sizes": {f"{w}x{h}": len(index)}, "modes": {f"{c} channels": len(index)}}
-    return Images(name, len(index), _digest(digests, found), lambda k: np.asarray(images[index[k]]), found)
+    return _of_rows(name, images.shape, lambda index: (np.asarray(images[k]) for k in index), num)
+
+
+def _from_npz(path: Path, arrays: dict[str, Array], num: int | None) -> Images:
+    """`images`, ADM's `arr_0`, or the only uint8 array n h w c, of which a few megabytes are in memory at a time."""
+    found = {key: array for key, array in arrays.items() if len(array.shape) == 4 and array.shape[-1] in (1, 3, 4)}
+    keys = [key for key in ("images", "arr_0") if key in found] or list(found)
+    if not keys:
+        held = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items()) or "nothing"
+        raise UserError(f"{path} holds neither statistics (mu, sigma) nor images n h w c (it holds {held})")
+    array = found[keys[0]]
+    n, h, w, _ = array.shape
+    if array.dtype != np.uint8 or not array.shape or min(n, h, w) < 1 or h * w > MAX_PIXELS:
+        raise UserError(f"{path}: the array '{keys[0]}' is {array.dtype} {array.shape}; images are uint8 in [0, 255]")
+    if array.fortran_order:
+        raise UserError(f"{path}: the array '{keys[0]}' is in Fortran order: save np.ascontiguousarray of it")
+
+    def read(index: np.ndarray) -> Iterator[np.ndarray]:
+        first = 0
+        for block in array.blocks():
+            start, stop = np.searchsorted(index, (first, first + len(block)))
+            yield from (block[k - first] for k in index[start:stop])
+            first += len(block)
+            if stop == len(index):
+                return
+
+    return _of_rows(str(path), array.shape, read, num)
+
+
+def _of_rows(
+    name: str, shape: tuple[int, ...], rows: Callable[[np.ndarray], Iterator[np.ndarray]], num: int | None
+) -> Images:
+    """`num` of the images that `rows` reads by ascending index, out of an array of that shape."""
+    n, h, w, c = shape
+    chosen = _spread(n, num)
+    digests = (hashlib.sha256(np.ascontiguousarray(image)).digest() for image in rows(chosen))
+    found = {"count": len(chosen), "sizes": {f"{w}x{h}": len(chosen)}, "modes": {f"{c} channels": len(chosen)}}
+    return Images(name, len(chosen), _digest(digests, found), lambda index: rows(chosen[index]), found)
 
 
 def from_tree(name: str, tree: Tree, num: int | None = None) -> Images:
@@ -119,14 +183,32 @@ def from_tree(name: str, tree: Tree, num: int | None = None) -> Images:
         "duplicates": len(names) - len(set(digests)),
     }
 
-    def load(k: int) -> np.ndarray:
+    def load(file: str) -> np.ndarray:
         try:
-            image = Image.open(io.BytesIO(tree.read(names[k])), formats=FORMATS)
+            image = Image.open(io.BytesIO(tree.read(file)), formats=FORMATS)
             return np.atleast_3d(np.asarray(image if image.mode == "L" else image.convert("RGB")))
         except Exception as error:  # Pillow's readers raise some ten kinds on bad files
-            raise UserError(f"{tree.place(names[k])} cannot be decoded: {error}") from error
+            raise UserError(f"{tree.place(file)} cannot be decoded: {error}") from error
 
-    return Images(name, len(names), _digest(digests, {}), load, found)
+    def read(index: np.ndarray) -> Iterator[np.ndarray]:
+        return _ahead(load, [names[k] for k in index])
+
+    return Images(name, len(names), _digest(digests, {}), read, found)
+
+
+def _ahead(load: Callable[[str], np.ndarray], names: list[str]) -> Iterator[np.ndarray]:
+    """`map` in threads, a few files ahead of the reader. Threads are enough: Pillow decodes without the lock."""
+    num_threads = min(16, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(num_threads)
+    todo = iter(names)
+    ahead = deque(pool.submit(load, name) for name in islice(todo, 2 * num_threads))
+    try:
+        while ahead:
+            image = ahead.popleft().result()
+            ahead.extend(pool.submit(load, name) for name in islice(todo, 1))
+            yield image
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _look(data: bytes) -> tuple[bytes, str, str, str] | str:
@@ -140,27 +222,6 @@ def _look(data: bytes) -> tuple[bytes, str, str, str] | str:
             return hashlib.sha256(data).digest(), f"{image.width}x{image.height}", image.mode, image.format or ""
     except Exception as error:  # Pillow's readers raise some ten kinds on bad files
         return str(error)
-
-
-def _load_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except Exception as error:  # a bad zip, a bad header, pickled objects: each has its own
-        raise UserError(f"{path} is not a readable .npz file: {error}") from error
-
-
-def _images_of(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """The images of an .npz: `images`, ADM's `arr_0`, or the only uint8 array n h w c."""
-    found = {key: array for key, array in arrays.items() if array.ndim == 4 and array.shape[-1] in (1, 3, 4)}
-    keys = [key for key in ("images", "arr_0") if key in found] or list(found)
-    if not keys:
-        held = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items()) or "nothing"
-        raise UserError(f"{path} holds neither statistics (mu, sigma) nor images n h w c (it holds {held})")
-    images = found[keys[0]]
-    if images.dtype != np.uint8 or not len(images):
-        raise UserError(f"{path}: the array '{keys[0]}' is {images.dtype} {images.shape}; images are uint8 in [0, 255]")
-    return images
 
 
 def _spread(n: int, num: int | None) -> np.ndarray:

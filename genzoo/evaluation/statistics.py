@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import torch
 from genzoo.cache import cache_dir
 from genzoo.errors import UserError
 from genzoo.evaluation.frechet import Statistics
+
+KEYS = ("mu", "sigma", "num", "protocol")
 
 
 @dataclass
@@ -28,19 +31,27 @@ class Known:
     digest: str
 
 
-def read_statistics(path: Path, arrays: dict[str, np.ndarray]) -> Known | None:
+def read_statistics(path: Path, names: Container[str]) -> Known | None:
     """Ours (mu, sigma, num, protocol), pytorch-fid's and clean-fid's (mu, sigma), ADM's (also arr_0, mu_s, sigma_s).
 
-    None when there are none. UserError when they are not a mean and a covariance.
+    names: of the arrays in the file, of which no others are read. None when there are none of these. UserError when
+    they are not a mean and a covariance.
     """
-    if "mu" not in arrays or "sigma" not in arrays:
+    if "mu" not in names or "sigma" not in names:
         return None
-    mu, sigma = arrays["mu"], arrays["sigma"]
-    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)) or not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            mu, sigma = archive["mu"], archive["sigma"]
+            num = int(archive["num"]) if "num" in archive else None
+            protocol = json.loads(str(archive["protocol"])) if "protocol" in archive else None
+            numbers = all(array.dtype.kind in "fiu" for array in (mu, sigma))
+    except Exception as error:  # a damaged member, pickled objects, text that is no JSON: each has its own
+        raise UserError(f"{path} is not a readable .npz file of statistics: {error}") from error
+    square = mu.ndim == 1 and len(mu) and sigma.shape == (len(mu), len(mu))
+    if not (numbers and square and np.isfinite(mu).all() and np.isfinite(sigma).all() and (num is None or num > 1)):
         raise UserError(f"{path}: mu {mu.shape} and sigma {sigma.shape} are not a finite mean and its covariance")
-    num = int(arrays["num"]) if "num" in arrays else None
+    mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
     statistics = Statistics.known(num or 2**31, torch.from_numpy(mu), torch.from_numpy(sigma))
-    protocol = json.loads(str(arrays["protocol"])) if "protocol" in arrays else None
     digest = hashlib.sha256(mu.tobytes() + sigma.tobytes()).hexdigest()
     return Known(str(path), statistics, num, protocol, digest)
 
@@ -76,8 +87,7 @@ def cached(digest: str, protocol: dict) -> Statistics | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            known = read_statistics(path, dict(arrays))
-    except (OSError, ValueError, KeyError, UserError):
+        known = read_statistics(path, KEYS)
+    except UserError:
         return None  # made anew, and written over it
-    return known.statistics if known else None
+    return known.statistics if known.protocol == protocol else None

@@ -6,7 +6,7 @@ from torch import nn
 
 from genzoo.config import Config
 from genzoo.parts import Composition
-from genzoo.registry import FEATURES
+from genzoo.registry import FEATURES, Entry
 
 
 @pytest.fixture
@@ -37,6 +37,15 @@ def pixels():
     FEATURES.register("pixels")(Pixels)
     yield Pixels
     del FEATURES._by_code["pixels"]
+
+
+@pytest.fixture
+def released(pixels, monkeypatch):
+    """The same as a part of genzoo's own, whose statistics may be kept."""
+    monkeypatch.setitem(FEATURES._builtin, "pixels", Entry("pixels", pixels, "genzoo"))
+    own = FEATURES._by_code.pop("pixels")
+    yield pixels
+    FEATURES._by_code["pixels"] = own
 
 
 @dataclass

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from genzoo.data.files import Tree
 from genzoo.data.images import SUFFIXES
+from genzoo.data.npz import open_arrays
 from genzoo.errors import UserError
 from genzoo.evaluation.compare import compare, statistics_of
 from genzoo.evaluation.config import EvaluationConfig
@@ -53,7 +54,8 @@ def metrics(weights, *names, mode="clean"):
 
 def open_side(name, num=None):
     arrays = {"noise:test": np.random.default_rng(5).integers(0, 256, (20, 9, 9, 1), dtype=np.uint8)}
-    return find(str(name), lambda path: Tree(path, SUFFIXES), lambda data, split: arrays[f"{data}:{split}"], num)
+    split = lambda data, split: arrays[f"{data}:{split}"]  # noqa: E731
+    return find(str(name), lambda path: Tree(path, SUFFIXES), split, open_arrays, num)
 
 
 def draw(seed, num, sizes, mode="RGB"):
@@ -125,7 +127,10 @@ def test_value_does_not_depend_on_batch_order_or_names(weights, tmp_path):
         compare(open_side(a), open_side(shuffled), metrics(weights))
 
 
-def test_statistics_are_made_once_for_the_same_content_and_protocol(weights, tmp_path, pixels):
+def test_statistics_are_made_once_for_the_same_content_and_protocol(tmp_path, released, monkeypatch):
+    pixels = released
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
+    protocol = {"name": "pixels", "gain": 1.0, "weights_sha256": "none"}
     pixel_metric = EvaluationConfig(metrics=[{"name": "fd", "features": "pixels"}]).metrics
     a = write(tmp_path / "a", draw(0, 12, [(16, 16)]))
     b = write(tmp_path / "b", draw(1, 12, [(16, 16)]))
@@ -135,18 +140,18 @@ def test_statistics_are_made_once_for_the_same_content_and_protocol(weights, tmp
         "value"
     ] == pytest.approx(first[0]["value"], rel=1e-12)
     assert pixels.num_seen == 24
-    path = cache_path(open_side(a).digest, {"weights_sha256": "none"})
+    path = cache_path(open_side(a).digest, protocol)
     path.write_bytes(b"damaged")
-    assert cached(open_side(a).digest, {"weights_sha256": "none"}) is None
+    assert cached(open_side(a).digest, protocol) is None
     assert compare(open_side(a), open_side(b), pixel_metric)[0]["value"] == pytest.approx(first[0]["value"])
-    assert cached(open_side(a).digest, {"weights_sha256": "none"}).n == 12
+    assert cached(open_side(a).digest, protocol).n == 12
 
 
 def test_reference_statistics_in_three_layouts(weights, tmp_path):
     features = metrics(weights)[0].features
-    from genzoo.features.inception import Inception
+    from genzoo.evaluation.extractor import make_extractor as make
 
-    extractor = Inception(features)
+    extractor = make(features, "cpu")
     a, b = (open_side(write(tmp_path / side, draw(k, 20, [(16, 16)]))) for k, side in enumerate("ab"))
     expected = compare(a, b, metrics(weights))[0]["value"]
     statistics = statistics_of(b, extractor)
@@ -221,7 +226,7 @@ def test_what_makes_a_number_meaningless_is_refused_in_one_sentence(weights, tmp
     np.savez(tmp_path / "flat.npz", x=np.zeros(3))
     (tmp_path / "cut.npz").write_bytes(b"PK")
     for name, message in {
-        "objects": "not a readable",
+        "objects": "neither statistics",
         "floats": "uint8 in",
         "flat": "neither statistics",
         "cut": "not a readable",

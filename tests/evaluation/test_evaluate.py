@@ -7,13 +7,17 @@ from PIL import Image
 
 from genzoo.config import build
 from genzoo.errors import UserError
+from genzoo.evaluation.compare import statistics_of
 from genzoo.evaluation.config import EvaluationConfig
-from genzoo.evaluation.evaluate import evaluate, missing
+from genzoo.evaluation.evaluate import evaluate
+from genzoo.evaluation.extractor import is_released, make_extractor
 from genzoo.evaluation.frechet import Statistics, frechet_distance
 from genzoo.evaluation.images import Spread, quantize, shares
 from genzoo.evaluation.panels import save_png_samples
 from genzoo.evaluation.pictures import samples
+from genzoo.evaluation.plan import missing
 from genzoo.evaluation.posteriors import encode, fit_samplers
+from genzoo.evaluation.sources import from_array
 from genzoo.registry import FEATURES, SAMPLERS
 
 
@@ -220,3 +224,54 @@ def test_efficientnet_scores_real_digits_from_samples_of_them(samplers, plain_mo
     sides = [torch.from_numpy(x).permute(0, 3, 1, 2) for x in (digits[:16], digits[16:], noise)]
     a, b, c = (Statistics.of(extractor(side)) for side in sides)
     assert frechet_distance(a, b) < 0.5 * frechet_distance(a, c)
+
+
+def test_the_references_statistics_are_kept_and_are_those_of_genzoo_fid(
+    split_model, samplers, splits, released, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path))
+    prior = {"prior": samplers["prior"]}
+    first = by_place(run(split_model, prior, splits, config(PIXELS)))
+    assert released.num_seen == 20 + (16 + 16) * 3
+    second = by_place(run(split_model, prior, splits, config(PIXELS)))
+    assert released.num_seen == 20 + (16 + 16) * 3 * 2
+    place = ("fd", "pixels", "prior", "y")
+    assert first[place]["value"] == pytest.approx(second[place]["value"], rel=1e-9)
+    reference = from_array("test", splits["test"])
+    assert first[place]["reference_sha256"] == reference.digest
+    statistics_of(reference, make_extractor(config(PIXELS).metrics[0].features, "cpu"))
+    assert released.num_seen == 20 + (16 + 16) * 3 * 2
+
+
+def test_other_options_and_code_that_may_change_have_statistics_of_their_own(
+    split_model, samplers, splits, released, pixels
+):
+    gain = {"name": "fd", "features": {"name": "pixels", "gain": 2}}
+    result = by_place(run(split_model, {"prior": samplers["prior"]}, splits, config(PIXELS, gain)))
+    one, four = (result["fd", label, "prior", "y"]["value"] for label in ("pixels", "pixels(gain=2.0)"))
+    assert four == pytest.approx(4 * one)
+    assert is_released("pixels") and not FEATURES._by_code
+    FEATURES.register("scratch")(pixels)
+    try:
+        assert not is_released("scratch")
+    finally:
+        FEATURES.forget({"scratch"})
+
+
+def test_every_score_states_how_it_was_made(split_model, samplers, splits, pixels):
+    for entry in run(split_model, samplers, splits, config(PIXELS, {**PIXELS, "name": "kid"}))["scores"]:
+        assert entry["weights_sha256"] == "none" and entry["seed"] == 0
+        assert entry["protocol"]["name"] == "pixels" and entry["resize"] is None
+        assert entry["versions"].keys() >= {"genzoo", "torch", "pillow", "python"}
+        assert len(entry["reference_sha256"]) == 64 and entry["num_samples"] == 16 and entry["num_reference"] == 20
+        assert entry["fit_split"] == ("train" if entry["generator"] == "gmm" else None)
+
+
+def test_memorization_looks_at_the_training_images(split_model, samplers, splits, pixels):
+    metric = {"name": "memorization", "features": "pixels"}
+    for entry in run(split_model, samplers, splits, config(metric, PIXELS))["scores"]:
+        train = entry["metric"] != "fd"
+        assert entry["metric"] in ("memorization", "authenticity", "fd")
+        assert (entry["reference"], entry["num_reference"]) == (("train", 40) if train else ("test", 20))
+    with pytest.raises(UserError, match="no split 'x'"):
+        run(split_model, samplers, splits, config({**metric, "split": "x"}))

@@ -1,0 +1,60 @@
+"""The processes that share one evaluation."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genzoo.evaluation.frechet import Statistics
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among them; by default it is alone. Every method must be called by all of them."""
+
+    rank: int = 0
+    num: int = 1
+
+    @classmethod
+    def launched(cls) -> Processes:
+        """Those of `accelerate launch` or `torchrun`, if that is how this process was started."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return cls()
+        from accelerate import PartialState
+
+        state = PartialState(cpu=not torch.cuda.is_available())
+        return cls(state.process_index, state.num_processes)
+
+    def share(self, num: int) -> np.ndarray:
+        """The indices, of num images, that are this process's."""
+        return np.arange(self.rank, num, self.num)
+
+    def sum(self, x: Tensor) -> Tensor:
+        """x added over the processes, on every one of them."""
+        if self.num == 1:
+            return x
+        from accelerate import PartialState
+        from accelerate.utils import reduce
+
+        return reduce(x.to(PartialState().device), "sum").cpu()
+
+    def all(self, flag: bool) -> bool:
+        """Whether it is set on every process."""
+        return int(self.sum(torch.tensor(int(flag)))) == self.num
+
+    def total(self, own: Statistics) -> Statistics:
+        """The statistics of what all the processes have seen: sums about the common mean."""
+        if self.num == 1:
+            return own
+        n = self.sum(torch.tensor(own.n))
+        mean = self.sum(own.n * own.mean) / n
+        shift = own.mean - mean
+        scatter = own.cov * max(own.n - 1, 0) + own.n * torch.outer(shift, shift)
+        return Statistics.known(int(n), mean, self.sum(scatter) / max(int(n) - 1, 1))
+
+
+ALONE = Processes()

@@ -1,0 +1,55 @@
+"""What a score states beside its value, and whether two scores were made alike."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from genzoo import __version__
+from genzoo.parts import Features
+
+# What does not belong to the way a score was made: its value, whose it is, and what may differ without changing it.
+OWN = {
+    *("value", "standard_error", "bootstrap_error", "slope", "skipped", "metric", "generator", "part", "sampler"),
+    *("samples_sha256", "reference", "seed", "versions"),
+    *("features", "weights_sha256", "resize"),  # these are in `protocol` too
+}
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of the libraries that a score depends on."""
+    found = {"genzoo": __version__, "python": platform.python_version()}
+    for package in ("torch", "torchvision", "timm", "numpy", "pillow"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def stated(features: Features, seed: int) -> dict:
+    """What a score says of its features, its seed and the libraries."""
+    return {
+        "weights_sha256": features.protocol.get("weights_sha256"),
+        "resize": features.protocol.get("resize"),
+        "protocol": features.protocol,
+        "seed": seed,
+        "versions": versions(),
+    }
+
+
+def differences(a: dict, b: dict) -> dict[str, tuple]:
+    """field -> its two values, of all that makes two entries of "scores" incomparable; a field of a dict as `a.b`."""
+    left, right = (dict(_leaves({k: v for k, v in entry.items() if k not in OWN})) for entry in (a, b))
+    fields = [*left, *(key for key in right if key not in left)]
+    return {key: (left.get(key), right.get(key)) for key in fields if left.get(key) != right.get(key)}
+
+
+def _leaves(tree: object, place: str = ""):
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from _leaves(value, f"{place}.{key}" if place else key)
+    else:
+        yield place, tree
