@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -32,6 +32,9 @@ from genzoo.run_folder import (
     write,
     write_recipe,
 )
+
+if TYPE_CHECKING:
+    from genzoo.training.launch import Launch
 
 log = logging.getLogger("genzoo")
 
@@ -57,33 +60,46 @@ def check(recipe: Recipe) -> Checked:
     return Checked(dataset, objective, samplers, stages)
 
 
-def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, command: list[str] | None = None) -> dict:
+def run(
+    recipe: Recipe, out: Path | None = None, *, resume: bool = False, command: list[str] | None = None
+) -> dict | None:
     """Do the whole run and return what metrics.json holds.
 
     out: the run folder, `runs/<name>` by default; it must be new unless `resume`. UserError before the first step for
-    everything that can be known then.
+    everything that can be known then. Of several processes (`torchrun`, `accelerate launch`) all train, while the main
+    one prepares, writes and scores; the others return None once it has.
     """
+    from genzoo.training.launch import Launch
+
+    launch = Launch()
+    with launch.ends_as_one():
+        return _run(recipe, out or default_folder(recipe), resume, command, launch)
+
+
+def _run(recipe: Recipe, folder: Path, resume: bool, command: list[str] | None, launch: Launch) -> dict | None:
     from genzoo.evaluation.panels import panel
     from genzoo.evaluation.plan import missing
     from genzoo.training.trainer import check as check_training
     from genzoo.training.trainer import planned_checkpoint_bytes, train
 
-    folder = out or default_folder(recipe)
     parts = check(recipe)
     check_training(recipe.train)
-    check_folder(folder, recipe, resume)
-    for place in [place for place, owner in used(recipe).items() if owner == "__main__"]:
-        log.warning("%s is registered in a notebook or script: only there can this run be loaded again", place)
-    for metric, reason in missing(recipe.evaluation):
-        log.warning("%s will be skipped (`genzoo eval %s` adds it later): %s", metric, folder, reason)
-    splits = prepare_splits(parts, recipe)
+    with launch.first("prepared"):
+        if launch.is_main:
+            check_folder(folder, recipe, resume)
+            for place in [place for place, owner in used(recipe).items() if owner == "__main__"]:
+                log.warning("%s is registered in a notebook or script: only there can this run be loaded again", place)
+            for metric, reason in missing(recipe.evaluation):
+                log.warning("%s will be skipped (`genzoo eval %s` adds it later): %s", metric, folder, reason)
+        splits = prepare_splits(parts, recipe)
     torch.manual_seed(recipe.seed)
     model = Model(recipe.model, parts.dataset.image_shape)
     check_space(folder, planned_checkpoint_bytes(model, parts.objective, recipe.train))
 
-    with locked(folder), said_how_to_go_on(folder):
-        write_recipe(folder, recipe)
-        write(folder / "lock.json", json.dumps(lock_record(recipe, splits, command), indent=2))
+    with locked(folder) if launch.is_main else nullcontext(), said_how_to_go_on(folder):
+        if launch.is_main:
+            write_recipe(folder, recipe)
+            write(folder / "lock.json", json.dumps(lock_record(recipe, splits, command, launch.num), indent=2))
         x = _first(splits[recipe.evaluation.reference].images)
         z = torch.randn(len(x), *model.latent_shape, generator=torch.Generator().manual_seed(recipe.seed))
 
@@ -97,7 +113,8 @@ def run(recipe: Recipe, out: Path | None = None, *, resume: bool = False, comman
         images = splits["train"].images
         summary = train(model, parts.objective, images, recipe.train, folder=folder, seed=recipe.seed, resume=resume,
                         panel=draw, metadata={"recipe": recipe.to_yaml()})  # fmt: skip
-        return _score(model, recipe, parts, splits, folder, summary)
+        with launch.first("scored"):
+            return _score(model, recipe, parts, splits, folder, summary) if launch.is_main else None
 
 
 def default_folder(recipe: Recipe) -> Path:

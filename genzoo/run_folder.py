@@ -78,7 +78,7 @@ def locked(folder: Path) -> Iterator[None]:
         raise UserError(f"another process is writing {folder}; wait for it, or use --out for another folder") from None
 
 
-def lock_record(recipe: Recipe, splits: dict[str, Split], command: list[str] | None) -> dict:
+def lock_record(recipe: Recipe, splits: dict[str, Split], command: list[str] | None, num_processes: int) -> dict:
     """lock.json: what a number made in this run depended on besides the recipe."""
     from importlib.metadata import PackageNotFoundError, version
 
@@ -93,6 +93,7 @@ def lock_record(recipe: Recipe, splits: dict[str, Split], command: list[str] | N
         "plugins": used(recipe),
         "data": {name: {"num_images": len(split), "sha256": split.sha256} for name, split in splits.items()},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "num_processes": num_processes,
         "seed": recipe.seed,
         "command": command,
     }

@@ -74,6 +74,8 @@ def run(recipe: str, overrides: tuple, out: Path | None, resume: bool, plugins: 
 
     parsed = read(recipe, overrides, plugins)
     metrics = runs.run(parsed, out, resume=resume, command=["genzoo", *sys.argv[1:]])
+    if metrics is None:  # of several processes, the main one speaks
+        return
     click.echo(json.dumps(metrics, indent=2) if as_json else summary(metrics, out or runs.default_folder(parsed)))
 
 

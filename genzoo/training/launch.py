@@ -1,0 +1,97 @@
+"""The processes of `accelerate launch` or `torchrun`: the main one goes first, and they end as one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from genzoo.errors import UserError
+from genzoo.training.signals import Interrupted
+
+
+class ProcessLost(RuntimeError):
+    """Another process of the run has ended, so that this one cannot go on."""
+
+
+class Launch:
+    """This process among those that were launched together; alone, nothing here does anything.
+
+    They talk through the launcher's key-value store, which unlike a collective has no time limit (preparing data and
+    scoring may take hours) and which a process that failed can still reach.
+    """
+
+    def __init__(self) -> None:
+        self.rank, self.num = 0, 1
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return
+        from accelerate import PartialState
+        from torch.distributed import PrefixStore
+        from torch.distributed.distributed_c10d import _get_default_store
+
+        state = PartialState(cpu=not torch.accelerator.is_available())
+        self.rank, self.num = state.process_index, state.num_processes
+        self._store = PrefixStore("genzoo", _get_default_store())
+        if not self.is_main:
+            logging.getLogger("genzoo").setLevel(logging.ERROR)
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @contextmanager
+    def first(self, name: str) -> Iterator[None]:
+        """The body on the main process, then on the others. name: of this place in the program, used once."""
+        while not self.is_main and not self._store.check([name]):
+            if self._store.check(["code"]):  # the process that failed has said so
+                raise SystemExit(int(self._store.get("code")))
+            time.sleep(0.1)
+        yield
+        if self.is_main and self.num > 1:
+            self._store.set(name, "done")
+
+    @contextmanager
+    def ends_as_one(self) -> Iterator[None]:
+        """What fails inside is raised by the first process it happens to; the others leave quietly with its exit code.
+
+        Raises ProcessLost where another process has ended without a word.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self.num == 1:
+                raise
+            lost = _is_lost(error)
+            if lost and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, which would cut the message off
+            code = {UserError: 2, Interrupted: 130}.get(type(error), 1)
+            if self._store.add("speakers", 1) > 1:
+                raise SystemExit(int(self._store.get("code")) if lost else code) from error
+            self._store.set("code", str(code))
+            if lost:
+                raise _said(error) from error
+            raise
+        if self.num > 1:
+            torch.distributed.destroy_process_group()
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether it is a collective that failed: gloo's errors have no type of their own."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in ("gloo", "by peer"))
+
+
+def _said(error: Exception) -> ProcessLost:
+    lost = ProcessLost(
+        "another process of this run has ended: it was killed, ran out of memory, or its machine is gone"
+    )
+    for note in getattr(error, "__notes__", ()):
+        lost.add_note(note)
+    return lost

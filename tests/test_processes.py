@@ -1,0 +1,74 @@
+"""Runs on several processes, through the launcher and the command line as users start them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import genzoo
+from genzoo.recipe import read
+from genzoo.run import run
+
+ROOT = Path(genzoo.__file__).parent.parent
+TINY = [
+    "svae_digits", "data.size=16", "model.encoder.base_dim=2", "model.encoder.num_scales=2", "model.encoder.embed_dim=8",
+    "model.latent.dim=3", "model.head.decoder.base_dim=2", "train.batch_size=12", "train.log_every=2",
+    "train.checkpoint_every=2", "train.panel_every=0", "evaluation.metrics=[]", "samplers=[prior]",
+]  # fmt: skip
+
+
+def start(*words):
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [sys.executable, *launcher, "-m", "genzoo", "run", *TINY, *map(str, words)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def end(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def lines(folder):
+    file = folder / "train.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for a process in /proc")
+def test_a_process_that_dies_ends_the_run_which_goes_on_with_another_number(tmp_path):
+    folder = tmp_path / "run"
+    process = start("train.steps=100000", "--out", folder)
+    while len(lines(folder)) < 3 and process.poll() is None:
+        time.sleep(0.05)
+    if process.poll() is not None:
+        pytest.fail(end(process)[2])
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(
+        int(next(pid for pid in children if "\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_text())), signal.SIGKILL
+    )
+    code, out, err = end(process)
+    assert code != 0 and not out
+    assert err.count("another process of this run has ended") == 1
+    assert f"go on with: genzoo run {folder}/recipe.yaml --out {folder} --resume" in err
+    done = lines(folder)[-1]["step"]
+
+    code, _, err = end(start("train.steps=100000", "--out", folder))  # one message, whatever the number of processes
+    assert code != 0 and err.count("exists: --resume goes on with that run") == 1
+
+    steps = done + 7
+    run(read(TINY[0], [*TINY[1:], f"train.steps={steps}"]), folder, resume=True)
+    code, out, err = end(start(f"train.steps={steps + 6}", "--out", folder, "--resume"))
+    assert code == 0, err
+    assert out.count("svae_digits: ") == 1
+    logged = [line["step"] for line in lines(folder)]
+    assert logged == sorted(set(logged)) and logged[-1] == steps + 6
+    assert json.loads((folder / "metrics.json").read_text())["train"]["steps"] == steps + 6
+    assert json.loads((folder / "lock.json").read_text())["num_processes"] == 2
+    assert genzoo.load(folder).image_shape == (1, 16, 16)
