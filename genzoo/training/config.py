@@ -70,6 +70,11 @@ class TrainConfig(Strict):
         "auto", description="auto: bf16 where the GPU has it, the measured faster of fp32 and bf16 on a CPU, else fp32"
     )
     channels_last: bool = Field(True, description="memory layout of images and convolutions")
+    sync_batch_norm: bool = Field(
+        False,
+        description="BatchNorm over the batch of all processes (GPUs only); else each normalises its own images, and "
+        "the main process's running averages are kept",
+    )
     compile: Literal["off", "default", "max-autotune"] = Field("off", description="mode of torch.compile")
     log_every: int = Field(50, ge=1, description="optimizer steps a line of train.jsonl averages")
     checkpoint_every: int = Field(5000, ge=0, description="optimizer steps between checkpoints; 0: only at the end")

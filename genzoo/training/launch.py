@@ -70,7 +70,7 @@ class Launch:
             lost = _is_lost(error)
             if lost and threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher's, which would cut the message off
-            code = {UserError: 2, Interrupted: 130}.get(type(error), 1)
+            code = 2 if isinstance(error, UserError) else 130 if isinstance(error, Interrupted) else 1
             if self._store.add("speakers", 1) > 1:
                 raise SystemExit(int(self._store.get("code")) if lost else code) from error
             self._store.set("code", str(code))

@@ -19,7 +19,7 @@ from genzoo.training.feed import Feed
 from genzoo.training.log import Rows, truncate
 from genzoo.training.optimizer import make_optimizer, make_schedule
 from genzoo.training.precision import resolve
-from genzoo.training.step import Step
+from genzoo.training.step import Step, synchronize_batch_norm
 
 log = logging.getLogger("genzoo")
 
@@ -65,7 +65,10 @@ class State:
         processes.wait_for_everyone()
 
         self.model = model
-        self.step = Step(model, objective, config.channels_last).to(self.device).train()
+        self.step = Step(model, objective, config.channels_last)
+        if config.sync_batch_norm:
+            self.step = synchronize_batch_norm(self.step, self.device, processes.num_processes)
+        self.step.to(self.device).train()
         if config.channels_last:
             self.step.to(memory_format=torch.channels_last)
         self.clock = torch.zeros((), dtype=torch.int64, device=self.device)  # `done`, for the objective

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genzoo.errors import UserError
+
 
 class Step(nn.Module):
     """Model and objective as one module, so that wrapping, gradient exchange and compilation see one graph."""
@@ -22,6 +24,15 @@ class Step(nn.Module):
         if not self.channels_last:
             x = x.contiguous()
         return self.objective(self.model, x.float() / 255, step)
+
+
+def synchronize_batch_norm(step: Step, device: torch.device, num_processes: int) -> Step:
+    """The same step, with batch statistics taken over all processes. UserError on devices where PyTorch has no such."""
+    if num_processes == 1:
+        return step
+    if device.type == "cpu":
+        raise UserError("train.sync_batch_norm: PyTorch synchronises BatchNorm on GPUs only; leave it out on CPUs")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(step)
 
 
 def seed_step(seed: int, step: int, process: int, device: torch.device) -> None:
