@@ -27,10 +27,18 @@ Groups = dict[str, dict[str, Tensor]]
 
 
 def save(
-    folder: Path, step: int, groups: Groups, state: dict[str, Any], *, keep: int, metadata: dict[str, str] | None = None
+    folder: Path,
+    step: int,
+    groups: Groups,
+    state: dict[str, Any],
+    *,
+    keep: int,
+    keep_best: str | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Write the checkpoint of `step` under `folder/checkpoints`, then drop all but the `keep` newest.
 
+    keep_best: of the checkpoints whose state has this among its "scalars", the one with the lowest stays as well.
     metadata: strings that the header of every safetensors file carries. UserError when the disk is full: what is there
     already stays as it is.
     """
@@ -63,7 +71,10 @@ def save(
             raise _disk_full(folder, need, shutil.disk_usage(folder).free) from error
         raise
     clean(folder.parent)
+    spared = best(folder.parent, keep_best) if keep_best else None
     for old in _listed(folder)[keep:]:
+        if old == spared:
+            continue
         old.rename(doomed := folder / f".partial-old-{old.name}")  # so that a half-deleted one is never taken for whole
         shutil.rmtree(doomed)
     return final
@@ -82,6 +93,18 @@ def newest(folder: Path) -> Path | None:
     if found:
         raise UserError(f"{folder}: no checkpoint is whole, so there is nothing to go on from; train again elsewhere")
     return None
+
+
+def best(folder: Path, scalar: str) -> Path | None:
+    """The checkpoint of the run in `folder` with the lowest `scalar`, the earliest of equals; None if none has it."""
+    found = []
+    for path in _listed(folder / "checkpoints"):
+        try:
+            value = read_state(path)["scalars"][scalar]
+        except (OSError, ValueError, LookupError):  # damaged, or from before the scalar was there
+            continue
+        found.append((value, path))
+    return min(found, default=(None, None))[1]
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:

@@ -80,6 +80,11 @@ class TrainConfig(Strict):
     checkpoint_every: int = Field(5000, ge=0, description="optimizer steps between checkpoints; 0: only at the end")
     panel_every: int = Field(5000, ge=0, description="optimizer steps between pictures; 0: only at the end")
     keep: int = Field(2, ge=1, description="newest checkpoints that are kept")
+    keep_best: str | None = Field(
+        None,
+        description="scalar of train.jsonl (loss, mse, ...): the checkpoint where its mean since the line before was "
+        "lowest is kept, too; null: none",
+    )
     max_time: Seconds | None = Field(
         None,
         gt=0,

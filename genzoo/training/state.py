@@ -101,8 +101,12 @@ class State:
         """The model to look at: the average where there is one."""
         return self.average.model if self.average else self.model
 
-    def save(self, seconds: float, rows: list[list[float]]) -> None:
-        """Write a checkpoint. seconds: training time so far; rows: the scalars of the interval that is not over."""
+    def save(self, seconds: float, rows: list[list[float]], scalars: dict[str, float]) -> None:
+        """Write a checkpoint.
+
+        seconds: training time so far; rows: every step's scalars of the interval that is not over; scalars: their
+        means, or those of the interval before where none has begun.
+        """
         groups: checkpoint.Groups = {
             "model": self.model.state_dict(),
             "objective": self.step.objective.state_dict(),
@@ -116,11 +120,15 @@ class State:
             "seconds": seconds,
             "names": self.rows.names,
             "rows": rows,
+            "scalars": scalars,
             "optimizer": checkpoint.pack(self.optimizer.state_dict(), "", groups["optimizer"]),
             "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
         }
         if self.accelerator.is_main_process:
-            checkpoint.save(self.folder, self.done, groups, state, keep=self.config.keep, metadata=self.metadata)
+            checkpoint.save(
+                self.folder, self.done, groups, state, keep=self.config.keep, keep_best=self.config.keep_best,
+                metadata=self.metadata,
+            )  # fmt: skip
         self.saved = self.done
         self.accelerator.wait_for_everyone()
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.errors import UserError, nearest
+from genzoo.training import checkpoint
 from genzoo.training.config import TrainConfig
 from genzoo.training.log import Log, averages, last_epoch
 from genzoo.training.optimizer import check_optimizer
@@ -205,12 +206,18 @@ class Trainer:
     def _write_line(self) -> None:
         state, batch_size = self.state, self.config.batch_size
         rows, now = self._read_rows(), time.perf_counter()
+        self._means = averages(state.rows.names, rows)
+        wanted = self.config.keep_best
+        if wanted and wanted not in [*state.rows.names]:
+            raise UserError(
+                f"train.keep_best: the objective gives no '{wanted}' (it gives: {', '.join(state.rows.names)})"
+            )
         self.log.write(
             {
                 "step": state.done,
                 "images": state.done * batch_size,
                 "epoch": state.done * batch_size / len(state.feed.images),
-                **averages(state.rows.names, rows),
+                **self._means,
                 "lr": state.optimizer.param_groups[0]["lr"],
                 "images_per_s": len(rows) * batch_size / (now - self._interval_began),
                 "seconds": self.seconds(),
@@ -228,7 +235,7 @@ class Trainer:
     def _save(self) -> None:
         rows = self._read_rows()  # first of all: a step that is not finite is never saved
         self.log.sync()
-        self.state.save(self.seconds(), rows)
+        self.state.save(self.seconds(), rows, averages(self.state.rows.names, rows) if rows else self._means)
 
 
 def summarize(state: State) -> dict[str, Any]:
@@ -236,6 +243,7 @@ def summarize(state: State) -> dict[str, Any]:
     batch_size, parameters = state.config.batch_size, state.model.parameters()
     last = last_epoch(state.folder / "train.jsonl", len(state.feed.images) / batch_size, ("mse", "kl"))
     on_gpu = state.device.type == "cuda"
+    best = state.config.keep_best and checkpoint.best(state.folder, state.config.keep_best)
     return {
         "num_parameters": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         "steps": state.done,
@@ -244,6 +252,7 @@ def summarize(state: State) -> dict[str, Any]:
         "reconstruction_mse": last["mse"],
         "kl": last["kl"],
         "precision": state.precision,
+        **({"best_checkpoint": best.name} if best else {}),
         "device": torch.cuda.get_device_name(state.device) if on_gpu else state.device.type,
     }
 
@@ -254,7 +263,8 @@ def planned_checkpoint_bytes(model: nn.Module, objective: nn.Module, config: Tra
     weights = sum(parameter.nbytes for parameter in modules.parameters())
     buffers = sum(buffer.nbytes for buffer in modules.buffers())
     copies = 1 if config.ema is None else 2
-    return (config.keep + 1) * (copies * (weights + buffers) + 2 * weights)  # a new one is whole before the oldest goes
+    kept = config.keep + (config.keep_best is not None)
+    return (kept + 1) * (copies * (weights + buffers) + 2 * weights)  # a new one is whole before the oldest goes
 
 
 def _due(step: int, every: int) -> bool:

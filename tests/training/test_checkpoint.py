@@ -135,3 +135,17 @@ def test_load_model_prefers_the_average_and_refuses_another_model(tmp_path):
         UserError, match=r"(?s)step-00000002 was made by another recipe: its ema does not fit.*size mismatch"
     ):
         checkpoint.load_model(tmp_path, nn.Linear(4, 2, bias=False))
+
+
+def test_the_best_is_kept_beside_the_newest_with_its_own_optimizer_state(tmp_path):
+    for step, loss in enumerate((5.0, 1.0, 3.0, None, 1.0, 2.0), start=1):
+        groups = {name: {"value": torch.tensor(float(step))} for name in ("model", "optimizer")}
+        scalars = {} if loss is None else {"loss": loss}
+        checkpoint.save(tmp_path, step, groups, {"step": step, "scalars": scalars}, keep=2, keep_best="loss")
+    assert steps(tmp_path) == [2, 5, 6]
+    best = checkpoint.best(tmp_path, "loss")
+    assert best.name == "step-00000002" and checkpoint.best(tmp_path, "mse") is None
+    assert [checkpoint.read_tensors(best, group)["value"] for group in ("model", "optimizer")] == [2, 2]
+    (best / "state.json").write_text("{")
+    assert checkpoint.best(tmp_path, "loss").name == "step-00000005"
+    assert checkpoint.newest(tmp_path).name == "step-00000006"

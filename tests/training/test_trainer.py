@@ -343,3 +343,21 @@ def test_trackers_get_the_scalars_and_the_recipe(tmp_path, run, monkeypatch):
     assert seen["folder"] == str(tmp_path / "trackers") and seen["config"] == {"recipe": "name: toy"}
     assert [{"step": step, **seen[step]} for step in (4, 8)] == read_log(tmp_path)
     assert seen["finished"]
+
+
+@pytest.mark.parametrize("log_every", [1, 4])
+def test_the_checkpoint_with_the_lowest_scalar_is_kept(tmp_path, run, log_every):
+    settings = {"checkpoint_every": 2, "keep": 1, "log_every": log_every}
+    result = run(tmp_path, keep_best="kl", **settings)[2]
+    everything = run(tmp_path / "all", **{**settings, "keep": 99})[0]
+    values = {
+        path.name: checkpoint.read_state(path)["scalars"]["kl"] for path in (tmp_path / "all/checkpoints").iterdir()
+    }
+    best = min(values, key=values.get)
+    assert result["best_checkpoint"] == best != "step-00000020"
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {best, "step-00000020"}
+    if log_every == 1:
+        assert values[best] == read_log(tmp_path)[int(best[5:]) - 1]["kl"]
+    equal(everything, run(tmp_path, resume=True, steps=20)[0])
+    with pytest.raises(UserError, match=r"train\.keep_best: the objective gives no 'fid' \(it gives: loss, rec"):
+        run(tmp_path / "unknown", keep_best="fid")
