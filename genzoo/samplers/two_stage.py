@@ -1,0 +1,69 @@
+"""The second stage of the two-stage VAE: a small VAE on latents."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor, nn
+
+from genzoo.samplers.fitting import FitConfig, LearnedSampler, noise
+
+
+class TwoStageSampler(LearnedSampler):
+    """u ~ N(0, I), z ~ N(f(u), gamma I): a second VAE, trained on draws from the posteriors of the first.
+
+    Dai & Wipf, "Diagnosing and Enhancing VAE Models" (arXiv 1903.05789), section 4: u has as many dimensions as z,
+    gamma is learned. Both networks are theirs: dense layers whose input joins the last layer again.
+    """
+
+    class Config(FitConfig):
+        hidden_dim: int = Field(256, ge=1, description="width of the encoder's and the decoder's layers")
+        num_layers: int = Field(3, ge=1, description="hidden layers of each")
+
+    def make_network(self) -> nn.Module:
+        config, d = self.config, self.dim
+        return SecondVAE(
+            SkipMLP(d, config.hidden_dim, 2 * d, config.num_layers),
+            SkipMLP(d, config.hidden_dim, d, config.num_layers),
+        )
+
+    def loss(self, z: Tensor, generator: Generator) -> Tensor:
+        """Negative ELBO in nats per dimension of z."""
+        network = self.network
+        mean, logvar = network.encoder(z).chunk(2, dim=1)
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar)
+        u = mean + (0.5 * logvar).exp() * noise(*mean.shape, generator, z.device)
+        error = (z - network.decoder(u)).square()
+        rec = 0.5 * (error / network.log_gamma.exp() + network.log_gamma + math.log(2 * math.pi))
+        return (kl + rec).mean()
+
+    def draw(self, num: int, generator: Generator) -> Tensor:
+        u, rest = (noise(num, self.dim, generator, self.location.device) for _ in range(2))
+        return self.network.decoder(u) + (0.5 * self.network.log_gamma).exp() * rest
+
+
+class SecondVAE(nn.Module):
+    """Encoder b d -> b 2d (mean and log-variance of u), decoder b d -> b d (mean of z), and z's variance gamma."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module):
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.log_gamma = nn.Parameter(torch.zeros(()))
+
+
+class SkipMLP(nn.Module):
+    """Dense ReLU layers; the last, linear one sees the input beside the hidden features. b in -> b out."""
+
+    def __init__(self, in_dim: int, hidden_dim: int, out_dim: int, num_layers: int):
+        super().__init__()
+        dims = [in_dim] + [hidden_dim] * num_layers
+        self.hidden = nn.Sequential(
+            *(layer for a, b in itertools.pairwise(dims) for layer in (nn.Linear(a, b), nn.ReLU()))
+        )
+        self.out = nn.Linear(in_dim + hidden_dim, out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.cat([x, self.hidden(x)], dim=1))
