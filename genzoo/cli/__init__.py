@@ -11,11 +11,13 @@ import click
 
 from genzoo import __version__
 from genzoo.allocator import keep_freed_memory
+from genzoo.cli.cache import cache
+from genzoo.cli.compare import compare
 from genzoo.cli.data import data
 from genzoo.cli.options import as_json, complete_recipe, plugin_option
 from genzoo.cli.parts import check, list_parts, list_plugins, new, show
 from genzoo.cli.recipes import recipes
-from genzoo.cli.scores import cache, fid, stats
+from genzoo.cli.scores import fid, neighbors, stats
 from genzoo.errors import UserError
 from genzoo.training.signals import Interrupted
 
@@ -107,5 +109,5 @@ def sample(folder: Path, num: int, out: Path, sampler: str | None, part: str, se
     click.echo(f"{num} images in {out}")
 
 
-for command in (fid, stats, cache, list_parts, show, list_plugins, new, check, recipes, data):
+for command in (fid, stats, neighbors, compare, cache, list_parts, show, list_plugins, new, check, recipes, data):
     cli.add_command(command)

@@ -1,4 +1,4 @@
-"""Commands about scores: fid, stats, cache."""
+"""Commands about sets of images: fid, stats, neighbors."""
 
 from __future__ import annotations
 
@@ -12,46 +12,100 @@ from genzoo.errors import UserError
 
 root_option = click.option("--root", type=click.Path(), help="Where the files of a side dataset:split are.")
 num_option = click.option("--num", type=click.IntRange(min=2), help="At most so many images of a side, spread evenly.")
-features_option = click.option("--features", help="Extractor of fd, kid, ... [default: efficientnet_lite0]")
+features_option = click.option(
+    "--features", help="Extractor, or timm:NAME. [default: inception for fid, else efficientnet_lite0]"
+)
 weights_option = click.option("--weights", type=click.Path(), help="File of the extractor's weights.")
+mode_option = click.option(
+    "--mode", help="How Inception resizes: clean, legacy_pytorch, legacy_tensorflow. [default: clean]"
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of subsets and of a run's samples."
+)
 
 
 @click.command()
 @click.argument("a")
 @click.argument("b")
-@click.option("--metric", default="fid", show_default=True, help="Comma-separated: fid, fd, kid, prdc, ...")
+@click.option(
+    "--metric",
+    default="fid",
+    show_default=True,
+    help="Comma-separated: fid, fd, fd_infinity, kid, precision_recall, density_coverage, memorization.",
+)
 @features_option
 @weights_option
-@click.option("--mode", help="How Inception resizes: clean, legacy_pytorch, legacy_tensorflow. [default: clean]")
+@mode_option
 @num_option
 @root_option
+@click.option("--bootstrap", type=click.IntRange(min=2), help="Error bar of fid and fd from so many resamplings of A.")
 @click.option("--allow-few", is_flag=True, help="Score fewer images than the features have dimensions.")
-@click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of subsets and of a run's samples."
-)
+@seed_option
 @as_json
-def fid(a, b, metric, features, weights, mode, num, root, allow_few, seed, as_json) -> None:
+def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, seed, as_json) -> None:
     """Distance of the images A from the reference images B.
 
-    Each is a folder or zip of images, an .npz of images or statistics, DATASET:SPLIT, or RUN[:SAMPLER[:PART]].
+    Each is a folder or zip of images, an .npz of images or statistics, DATASET:SPLIT, or RUN[:SAMPLER[:PART]]. Several
+    processes share the images: accelerate launch -m genzoo fid A B.
     """
     from genzoo.evaluation.compare import compare
+    from genzoo.evaluation.processes import Processes
     from genzoo.sides import side
 
-    metrics = _metrics(metric, features, weights, mode)
+    metrics = _metrics(metric, features, weights, mode, bootstrap)
+    processes = Processes.launched()
     sides = [side(name, num, seed, root) for name in (a, b)]
-    for found in sides:
+    for found in sides if processes.rank == 0 else ():
         _preflight(found)
+    options = {"allow_few": allow_few, "seed": seed, "device": _device(processes.rank), "processes": processes}
     with _progress() as report:
-        scores = compare(*sides, metrics, allow_few=allow_few, seed=seed, device=_device(), progress=report)
+        scores = compare(*sides, metrics, **options, progress=report if processes.rank == 0 else None)
+    if processes.rank > 0:
+        return
     if as_json:
         click.echo(json.dumps({"scores": scores}, indent=2))
         return
     for score in scores:
-        about = f"{score['features']}, {score['num_samples'] or '?':,} against {score['num_reference'] or '?':,} images"
-        click.echo(
-            f"{score['metric']} {score['value']:.4f}  ({about}{'; biased: few images' if 'few' in score else ''})"
-        )
+        error = score.get("bootstrap_error", score.get("standard_error"))
+        bar = "" if error is None else f" +- {error:.4f}"
+        sizes = " against ".join("?" if n is None else f"{n:,}" for n in (score["num_samples"], score["num_reference"]))
+        few = "; biased: few images" if "few" in score else ""
+        click.echo(f"{score['metric']} {score['value']:.4f}{bar}  ({score['features']}, {sizes} images{few})")
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The PNG file to write.")
+@click.option("--columns", type=click.IntRange(1, 100), default=12, show_default=True, help="Samples to show.")
+@click.option("--rows", type=click.IntRange(1, 20), default=3, show_default=True, help="Neighbours of each.")
+@features_option
+@weights_option
+@num_option
+@root_option
+@seed_option
+def neighbors(a, b, out, columns, rows, features, weights, num, root, seed) -> None:
+    """Draw the samples of A that are nearest to images of B (the training set), over those images.
+
+    The share of samples that are copies: genzoo fid A B --metric memorization.
+    """
+    from genzoo.evaluation.extractor import make_extractor
+    from genzoo.evaluation.neighbor_panel import draw_neighbors
+    from genzoo.evaluation.statistics import Known
+    from genzoo.sides import side
+
+    if out.suffix != ".png":
+        raise UserError(f"--out {out}: the picture is written as .png")
+    (metric,) = _metrics("fd", features, weights, None)
+    extractor = make_extractor(metric.features, _device())
+    sides = [side(name, num, seed, root) for name in (a, b)]
+    for found in sides:
+        if isinstance(found, Known):
+            raise UserError(f"{found.name} holds statistics only: there are no images to draw")
+        _preflight(found)
+    with _progress() as report:
+        nearest = draw_neighbors(*sides, extractor, out, columns=columns, k=rows, device=_device(), progress=report)
+    click.echo(f"{out}: {len(nearest)} samples nearest to {b}, the first at a distance of {nearest[0]:.4g}")
 
 
 @click.command()
@@ -59,7 +113,7 @@ def fid(a, b, metric, features, weights, mode, num, root, allow_few, seed, as_js
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .npz file to write.")
 @features_option
 @weights_option
-@click.option("--mode", help="How Inception resizes: clean, legacy_pytorch, legacy_tensorflow. [default: clean]")
+@mode_option
 @num_option
 @root_option
 def stats(a, out, features, weights, mode, num, root) -> None:
@@ -83,55 +137,29 @@ def stats(a, out, features, weights, mode, num, root) -> None:
     click.echo(f"{out}: {features.dim} features of {images.num:,} images")
 
 
-@click.group()
-def cache() -> None:
-    """Reference statistics in the user's cache: list, remove."""
-
-
-def _cached() -> list[Path]:
-    from genzoo.cache import cache_dir
-
-    return sorted((cache_dir() / "statistics").glob("*.npz"))
-
-
-@cache.command("ls")
-def cache_ls() -> None:
-    """Cached statistics: key, images, features, size."""
-    import numpy as np
-
-    for path in _cached():
-        with np.load(path, allow_pickle=False) as known:
-            protocol = json.loads(str(known["protocol"]))
-            network = protocol.get("network", "?")
-            click.echo(
-                f"{path.stem[:12]}  {int(known['num']):>9,} images  {network}  {path.stat().st_size / 1e6:.1f} MB"
-            )
-
-
-@cache.command("rm")
-@click.argument("keys", nargs=-1, required=True)
-def cache_rm(keys: tuple[str, ...]) -> None:
-    """Remove statistics by the keys that `genzoo cache ls` shows, or `all`."""
-    for key in keys:
-        paths = [path for path in _cached() if key == "all" or path.stem.startswith(key)]
-        if not paths and key != "all":
-            raise UserError(f"no cached statistics start with '{key}' (`genzoo cache ls` lists them)")
-        for path in paths:
-            path.unlink(missing_ok=True)
-        click.echo(f"{len(paths)} removed")
-
-
-def _metrics(names: str, features: str | None, weights: str | None, mode: str | None) -> list:
-    """The metrics of a comma-separated list, with the extractor that the options describe."""
+def _metrics(
+    names: str, features: str | None, weights: str | None, mode: str | None, bootstrap: int | None = None
+) -> list:
+    """The metrics of a comma-separated list, all on the extractor that the options describe."""
     from genzoo.config import parse
-    from genzoo.evaluation.config import Metric
+    from genzoo.evaluation.config import METRICS, Metric, written_out
+    from genzoo.registry import FEATURES
 
+    listed = names.split(",")
+    try:
+        extractor = written_out(features or ("inception" if "fid" in listed else "efficientnet_lite0"))
+    except ValueError as error:
+        raise UserError(f"--features: {error}") from None
+    extractor = {"name": extractor} if isinstance(extractor, str) else extractor
+    extractor |= {key: value for key, value in (("weights", weights), ("mode", mode)) if value is not None}
+    with_bars = [name for name in listed if name in METRICS and "bootstrap" in METRICS[name].model_fields]
+    if bootstrap and not with_bars:
+        raise UserError(f"--bootstrap makes error bars of fid and fd, not of {names}")
     metrics = []
-    for name in names.split(","):
-        extractor = "inception" if name == "fid" and features is None else features or "efficientnet_lite0"
-        options = {"weights": weights, "mode": mode} if extractor == "inception" else {"weights": weights}
-        given = {"name": extractor} | {key: value for key, value in options.items() if value is not None}
-        metrics.append(parse(Metric, {"name": name, "features": given}, f"--metric {name}"))
+    for name in listed:
+        more = {"bootstrap": bootstrap} if name in with_bars else {}
+        metrics.append(parse(Metric, {"name": name, "features": extractor, **more}, f"--metric {name}"))
+    FEATURES.get(extractor["name"]).fetch(metrics[0].features)  # before any image is read
     return metrics
 
 
@@ -149,10 +177,10 @@ def _words(value) -> str:
     return " ".join(first) + (f" and {len(value) - 3} more" if len(value) > 3 else "")
 
 
-def _device():
+def _device(rank: int = 0):
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def _progress():

@@ -13,7 +13,7 @@ from genzoo.errors import nearest
 from genzoo.registry import FEATURES
 
 
-def _extractor(value: Any) -> Any:
+def written_out(value: Any) -> Any:
     """`timm:NAME` and `timm:NAME@SIZE`, written out; anything else as it is."""
     if not isinstance(value, str) or ":" not in value:
         return value
@@ -32,7 +32,7 @@ def label_of(features: Config) -> str:
     return name + (f"({', '.join(words)})" if options else "")
 
 
-Extractor = Annotated[part(FEATURES), BeforeValidator(_extractor)]
+Extractor = Annotated[part(FEATURES), BeforeValidator(written_out)]
 
 
 BOOTSTRAP = Field(None, ge=2, description="resamplings of the samples for an error bar, such as 20; null: none")

@@ -28,8 +28,8 @@ def memorization(x: Tensor, training: Tensor, ratio: float) -> tuple[float, floa
     Yoon et al., "Diffusion probabilistic models generalize when they fail to memorize" (ICML workshop 2023), and Gu et
     al., "On memorization in diffusion models" (arXiv 2310.02664), with ratio 1/3 on pixels; here on features. A sample
     is authentic when it is farther from its nearest training image than that one is from the nearest of the others:
-    Alaa et al., "How faithful is your synthetic data?" (arXiv 2102.08921), section 3.3. A perfect model has a rate
-    near 0 and an authenticity near a half: compare with held-out images.
+    Alaa et al., "How faithful is your synthetic data?" (arXiv 2102.08921), section 3.3. Neither is 1 or 0 for a perfect
+    model: held-out images say what to compare with.
     """
     distances, indices = nearest(x, training, 2)
     memorized = distances[:, 0] <= ratio * distances[:, 1]  # two equal training images hide no copy of them

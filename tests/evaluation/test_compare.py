@@ -1,15 +1,14 @@
 """`genzoo fid A B` below the command line: sides of every kind, the cache, and clean-fid's own numbers."""
 
-import io
 import json
+import shutil
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 import torch
 from cleanfid import fid as cleanfid
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from genzoo.errors import UserError
 from genzoo.evaluation.compare import compare, statistics_of
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.evaluation.frechet import Statistics, frechet_distance
-from genzoo.evaluation.sources import find
+from genzoo.evaluation.sources import BATCH_BYTES, Images, find, from_array
 from genzoo.evaluation.statistics import cache_path, cached, write_statistics
 
 DIM = 12
@@ -235,41 +234,46 @@ def test_what_makes_a_number_meaningless_is_refused_in_one_sentence(weights, tmp
             open_side(tmp_path / f"{name}.npz")
 
 
-FILES = st.lists(
-    st.tuples(
-        st.sampled_from(["", "a/", "a/b c/", "ü/"]),
-        st.text("ab .é#", min_size=1, max_size=4),
-        st.sampled_from(["png", "PNG", "jpg", "gif", "bmp", "tif", "webp", "txt"]),
-        st.sampled_from(["RGB", "L", "1", "P", "RGBA", "LA", "I;16", "CMYK", "cut", "empty", "text"]),
-        st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    ),
-    max_size=12,
-)
-
-
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(FILES)
-def test_any_folder_ends_in_a_number_or_in_one_sentence(pixels, tmp_path_factory, files):
-    folder = tmp_path_factory.mktemp("fuzz")
-    for where, stem, suffix, mode, size in files:
-        path = folder / where / f"{stem}.{suffix}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image = Image.effect_noise(size, 60)
-        try:
-            stream = io.BytesIO()
-            if mode == "I;16":
-                image = Image.fromarray(np.asarray(image).astype(np.uint16) * 200)
-            elif mode not in ("cut", "empty", "text"):
-                image = image.convert(mode)
-            image.save(stream, format=Image.registered_extensions()[f".{suffix.lower()}"])
-            data = stream.getvalue()
-        except (OSError, KeyError, ValueError):
-            continue  # this format cannot hold this mode
-        data = {"cut": data[: len(data) // 2], "empty": b"", "text": b"hello"}.get(mode, data)
-        path.write_bytes(data)
+def test_images_of_an_npz_are_streamed(tmp_path, released, monkeypatch):
+    """Statistics of a file much larger than what is held of it; compressed or not, every second image or all."""
+    monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
     metric = EvaluationConfig(metrics=[{"name": "fd", "features": "pixels"}]).metrics
-    try:
-        [entry] = compare(open_side(folder), open_side("noise:test"), metric, allow_few=True)
-        assert np.isfinite(entry["value"])
-    except UserError as error:
-        assert "\n" not in str(error) and len(str(error)) < 500
+    images = np.random.default_rng(0).integers(0, 256, (3000, 8, 8, 3), dtype=np.uint8)
+    images = images.repeat(8, axis=1).repeat(8, axis=2)  # 37 MB
+    np.savez(tmp_path / "stored.npz", images=images, mu=np.zeros(3))
+    np.savez_compressed(tmp_path / "packed.npz", images)
+    expected = from_array("all", images), from_array("some", images, 700)
+    for name in ("stored", "packed"):
+        tracemalloc.start()
+        whole, some = open_side(tmp_path / f"{name}.npz"), open_side(tmp_path / f"{name}.npz", num=700)
+        made = [compare(side, open_side("noise:test"), metric)[0]["value"] for side in (whole, some)]
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert (whole.digest, some.digest) == (expected[0].digest, expected[1].digest)
+        shutil.rmtree(tmp_path / "cache")
+        assert made == pytest.approx(
+            [compare(side, open_side("noise:test"), metric)[0]["value"] for side in expected], rel=1e-6
+        )
+        assert peak < 20 << 20  # a few blocks of the file and a batch
+    np.savez(tmp_path / "fortran.npz", images=np.asfortranarray(np.zeros((2, 3, 4, 3), np.uint8)))
+    with pytest.raises(UserError, match="Fortran"):
+        open_side(tmp_path / "fortran.npz")
+
+
+def test_many_shapes_do_not_pile_up(pixels):
+    """No more images wait for others of their shape than fill a few batches."""
+    num = 400
+    read = lambda index: (np.full((60 + k, 700, 3), k % 256, np.uint8) for k in index)  # noqa: E731
+    images = Images("many", num, "digest", read)
+    seen, waiting = [], 0
+    for index, batch in images.batches(64):
+        assert batch.shape[2] == 60 + int(index[0])
+        seen += index.tolist()
+        waiting = max(waiting, max(seen) + 1 - len(seen))
+    assert sorted(seen) == list(range(num))
+    assert waiting * 60 * 700 * 3 < 5 * BATCH_BYTES
+    [large] = {
+        len(index)
+        for index, _ in Images("x", 5, "d", lambda i: (np.zeros((4000, 4000, 3), np.uint8) for _ in i)).batches(64)
+    }
+    assert large == 1  # 48 MB each

@@ -1,0 +1,80 @@
+"""`genzoo compare`: scores of runs side by side."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from genzoo.cli.options import as_json
+from genzoo.errors import UserError
+
+
+@click.command()
+@click.argument("folders", metavar="RUN RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--metric", help="Only these, comma-separated: fd, kid, precision, ...")
+@click.option("--across", is_flag=True, help="Rank also scores that were made by different protocols.")
+@as_json
+def compare(folders: tuple[Path, ...], metric: str | None, across: bool, as_json: bool) -> None:
+    """Scores of runs, a row each; the best is marked where all were made by the same protocol."""
+    from genzoo.evaluation.ranking import rank
+
+    if len(folders) < 2:
+        raise UserError("compare takes two runs or more: genzoo compare RUN RUN...")
+    names = [folder.resolve().name for folder in folders]
+    names = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+    if len(set(names)) < len(names):
+        raise UserError("a run is named twice")
+    rows = rank(dict(zip(names, map(_scores, folders), strict=True)), across)
+    if metric:
+        wanted = metric.split(",")
+        known = dict.fromkeys(row.metric for row in rows)
+        if unknown := [name for name in wanted if name not in known]:
+            raise UserError(f"--metric: no run has a score '{unknown[0]}' (they have: {', '.join(known)})")
+        rows = [row for row in rows if row.metric in wanted]
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], indent=2))
+        return
+    for line in _table(rows, names):
+        click.echo(line)
+    if any(row.differs for row in rows) and not across:
+        click.echo("rows marked ≠ are not ranked: their protocols differ (--across ranks them all the same)", err=True)
+
+
+def _scores(folder: Path) -> list[dict]:
+    path = folder / "metrics.json"
+    if not path.is_file():
+        raise UserError(f"{folder} has no metrics.json: it is no run, or not scored yet (`genzoo eval {folder}`)")
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8"))["scores"]
+        return [entry for entry in scores if {"metric", "features", "generator", "part", "value"} <= entry.keys()]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is not what genzoo writes: `genzoo eval {folder}` makes it anew") from error
+
+
+def _table(rows: list, names: list[str]) -> list[str]:
+    """A row a score, a column a run, and under each row what of its protocol differs."""
+    about = [f"{row.metric} ({row.features})  {row.generator}  {row.part}" for row in rows]
+    first = max([len(text) for text in about], default=0)
+    widths = [max(12, len(name) + 2) for name in names]
+    lines = [" " * (first + 2) + "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))]
+    for row, text in zip(rows, about, strict=True):
+        cells = (f"{_cell(row, name):>{width}}" for name, width in zip(names, widths, strict=True))
+        lines.append(f"{text:{first}}{' ≠' if row.differs else '  '}{''.join(cells)}")
+        for field, values in row.differs.items():
+            said = "; ".join(f"{run} {_words(values[run])}" for run in values)
+            lines.append(f"    ≠ {field}: {said}")
+    return lines
+
+
+def _cell(row, name: str) -> str:
+    if name not in row.entries:
+        return "- "
+    return f"{row.entries[name]['value']:.4g}{'*' if row.ranks.get(name) == 1 else ' '}"
+
+
+def _words(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"{text[:12]}…" if len(text) == 64 else text  # a sha256
