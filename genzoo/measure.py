@@ -34,8 +34,8 @@ def measure(config: ModelConfig, image_shape: Shape) -> Measures:
             measures.stages.append({"part": name, "depth": depth, "shape": shape, "num_parameters": num})
 
         with watched(model, leave):
-            few = _saved_bytes(model, 2, image_shape)
-        many = _saved_bytes(model, 4, image_shape)
+            few = saved_bytes(model, 2, image_shape)
+        many = saved_bytes(model, 4, image_shape)
     trainable = [p for p in model.parameters() if p.requires_grad]
     measures.num_parameters = sum(p.numel() for p in trainable)
     measures.activation_bytes = (many - few) // 2
@@ -43,7 +43,7 @@ def measure(config: ModelConfig, image_shape: Shape) -> Measures:
     return measures
 
 
-def _saved_bytes(model: Model, batch_size: int, image_shape: Shape) -> int:
+def saved_bytes(model: Model, batch_size: int, image_shape: Shape) -> int:
     """Bytes of everything autograd keeps for the backward pass of a batch, each storage once, weights left out."""
     kept: dict[int, Tensor] = {}  # alive, so that no two of them share an address
 

@@ -2,79 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from genzoo.config import build
-from genzoo.errors import UserError
-from genzoo.model import Model, ModelConfig
 from genzoo.parts import Shape
-from genzoo.registry import HEADS
-from genzoo.testing.subject import DoesNotApply, Mismatch, Subject, close
-
-FEATURES: list[Shape] = [(6,), (3, 2, 2)]
-IMAGES: list[Shape] = [(3, 32, 32), (1, 32, 32), (7, 32, 32), (2, 28, 28), (4, 32, 48), (3, 64, 64)]
-WIRINGS: dict[str, list[dict[str, Shape]]] = {
-    "encoders": [{"in_shape": image} for image in IMAGES],
-    "latents": [{"in_shape": features} for features in [*FEATURES, (4, 4, 2)]],
-    "decoders": [{"in_shape": features, "out_shape": image} for features in FEATURES for image in IMAGES],
-    "heads": [{"in_shape": features, "image_shape": image} for features in FEATURES for image in IMAGES],
-}
-PARTNERS = {"resnet": {"base_dim": 2}, "conv": {"base_dim": 2}, "mlp": {"hidden_dims": [8]}}
-BATCH = 3
-
-
-def accepted(subject: Subject) -> list[dict[str, Shape]]:
-    """The wirings that the part does not refuse; at least one at some size, with all numbers of channels."""
-    refusals = [subject.refusal(**wiring) for wiring in WIRINGS[subject.kind]]
-    kept = [wiring for wiring, refusal in zip(WIRINGS[subject.kind], refusals, strict=True) if not refusal]
-    if not kept:
-        raise Mismatch("a part that can be built for some of the usual sizes", refusals[0])
-    return kept
-
-
-def make(subject: Subject, **options: Any) -> tuple[nn.Module, Tensor]:
-    """A part at the first wiring it accepts, and a batch for it."""
-    wiring = next((wiring for wiring in WIRINGS[subject.kind] if not subject.refusal(**wiring)), None)
-    if wiring is None:
-        raise DoesNotApply("the part cannot be built for any of the usual sizes")
-    return subject.build(**wiring, **options), batch(subject, wiring)
-
-
-def batch(subject: Subject, wiring: dict[str, Shape]) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    draw = torch.rand if subject.kind == "encoders" else torch.randn
-    return draw(BATCH, *wiring["in_shape"], generator=generator)
-
-
-def outputs(subject: Subject, part: nn.Module, x: Tensor) -> dict[str, Tensor]:
-    """Everything the part makes of a batch, by name."""
-    made = part(x)
-    if subject.kind == "latents":
-        named = {"mean": made.mean, "variance": made.variance, "kl": made.kl(), "expand": part.expand(made.mean)}
-    elif subject.kind == "heads":
-        named = {"image": made.image, **made.parts}
-    else:
-        named = {"output": made}
-    for name, tensor in named.items():
-        if not isinstance(tensor, Tensor):
-            raise Mismatch(f"a tensor as {name}", type(tensor).__name__)
-    return named
-
-
-def declared(subject: Subject, part: Any, wiring: dict[str, Shape], name: str) -> tuple[Shape, ...]:
-    """The shapes, without the batch, that an output may have."""
-    if subject.kind == "encoders":
-        return (part.out_shape,)
-    if subject.kind == "latents":
-        return (part.out_shape,) if name == "expand" else (part.shape,)
-    if subject.kind == "decoders":
-        return (wiring["out_shape"],)
-    image = wiring["image_shape"]
-    return (image,) if name == "image" else (image, (1, *image[1:]))
+from genzoo.testing.neighbours import in_a_model, in_heads
+from genzoo.testing.subject import Mismatch, Subject, close
+from genzoo.testing.wiring import BATCH, WIRINGS, accepted, batch, declared, make, outputs, some
 
 
 def shapes(subject: Subject) -> None:
@@ -147,10 +81,10 @@ def gradients(subject: Subject) -> None:
     _backward(made)
     without = [name for name, p in part.named_parameters() if p.requires_grad and p.grad is None]
     if without:
-        raise Mismatch("a gradient for every parameter", f"none for {_some(without)}; is it used in forward?")
+        raise Mismatch("a gradient for every parameter", f"none for {some(without)}; is it used in forward?")
     broken = [name for name, p in part.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
     if broken:
-        raise Mismatch("finite gradients", f"not finite for {_some(broken)}")
+        raise Mismatch("finite gradients", f"not finite for {some(broken)}")
     if x.grad is None:
         raise Mismatch("a gradient for the input", "none: the output does not depend on it, or .detach() cuts it")
 
@@ -256,62 +190,6 @@ def compiled(subject: Subject) -> None:
     torch.compiler.reset()
 
 
-def in_heads(subject: Subject) -> None:
-    """Heads: works inside single, split (shared, paired with every built-in decoder, as sigma's) and mixture"""
-    me = subject.config
-    size = next((wiring["out_shape"] for wiring in accepted(subject) if wiring["in_shape"] == FEATURES[0]), None)
-    if size is None:
-        raise Mismatch(f"a decoder that takes flat features {FEATURES[0]}: the gaussian latent makes them", "refused")
-    heads: list[dict] = [{"name": "single", "decoder": me}, {"name": "split", "decoder": me}]
-    for name, options in PARTNERS.items():
-        partner = {"name": name, **options}
-        heads += [{"name": "split", "trunk": "pair", "decoders": pair} for pair in ([me, partner], [partner, me])]
-    heads += [
-        {"name": "split", "trunk": "pair", "decoders": ["mlp", "mlp"], "sigma_decoder": me},
-        {"name": "mixture", "decoder": me},
-        {"name": "mixture", "trunk": "separate", "decoders": [me, me]},
-    ]
-    features = torch.randn(BATCH, *FEATURES[0], generator=torch.Generator().manual_seed(0))
-    for options in heads:
-        config = HEADS.get(options["name"]).Config.model_validate(options)
-        try:
-            head = build(HEADS, config, in_shape=FEATURES[0], image_shape=size)
-            composition = head(features)
-        except Exception as error:
-            raise Mismatch(f"a decoder that works in {_head(options)}", f"{error}") from error
-        if tuple(composition.image.shape) != (BATCH, *size):
-            raise Mismatch(f"an image of {size} from {_head(options)}", f"{tuple(composition.image.shape[1:])}")
-        composition.image.sum().backward()
-        without = [name for name, p in head.named_parameters() if p.requires_grad and p.grad is None]
-        if without:
-            raise Mismatch(f"a gradient for every parameter in {_head(options)}", f"none for {_some(without)}")
-
-
-def in_a_model(subject: Subject) -> None:
-    """Model: an image goes in and out with the plainest neighbours, and gradients come back"""
-    size = (3, 32, 32)
-    if subject.kind == "encoders":
-        size = accepted(subject)[0]["in_shape"]
-    elif subject.kind == "heads":
-        size = accepted(subject)[0]["image_shape"]
-    mlp = {"name": "mlp", "hidden_dims": [8]}
-    parts = {"encoder": mlp, "latent": {"name": "gaussian", "dim": 4}, "head": {"name": "single", "decoder": mlp}}
-    neighbours = [parts, {**parts, "encoder": {"name": "conv", "base_dim": 2}}]
-    key = subject.kind.removesuffix("s")
-    for tree in neighbours if subject.kind == "latents" else neighbours[:1]:
-        try:
-            model = Model(ModelConfig.model_validate({**tree, key: subject.config}), size)
-            break
-        except UserError as error:
-            refused = error
-    else:
-        raise Mismatch("a part that fits its neighbours in a model", str(refused))
-    posterior, composition = model(torch.rand(BATCH, *size))
-    if tuple(composition.image.shape) != (BATCH, *size):
-        raise Mismatch(f"images of {size}", f"{tuple(composition.image.shape[1:])}")
-    (composition.image.sum() + posterior.kl().sum()).backward()
-
-
 def sampling(subject: Subject) -> None:
     """Posterior: `sample` is a draw of the latent's shape, governed by the generator it is given"""
     part, x = make(subject)
@@ -329,25 +207,22 @@ def _words(wiring: dict[str, Shape]) -> str:
     return ", ".join(f"{key}={shape}" for key, shape in wiring.items())
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _head(options: dict) -> str:
-    names = [getattr(d, "name", None) or d["name"] for d in options.get("decoders", ()) if not isinstance(d, str)]
-    if "sigma_decoder" in options:
-        return "heads/split as sigma_decoder"
-    return f"heads/{options['name']}" + (f" with decoders {' and '.join(names)}" if names else "")
-
-
-def _every() -> Iterator:
-    yield from (shapes, finite, value_range, gradients, bfloat16, batch_independence, determinism, state_dict)
-    yield from (channels_last, meta, compiled)
-
-
+EVERY = (
+    shapes,
+    finite,
+    value_range,
+    gradients,
+    bfloat16,
+    batch_independence,
+    determinism,
+    state_dict,
+    channels_last,
+    meta,
+    compiled,
+)
 CHECKS = {
-    "encoders": (*_every(), channels, in_a_model),
-    "latents": (*_every(), sampling, in_a_model),
-    "decoders": (*_every(), channels, in_heads),
-    "heads": (*_every(), channels, in_a_model),
+    "encoders": (*EVERY, channels, in_a_model),
+    "latents": (*EVERY, sampling, in_a_model),
+    "decoders": (*EVERY, channels, in_heads),
+    "heads": (*EVERY, channels, in_a_model),
 }

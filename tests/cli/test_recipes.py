@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from genzoo.cli import main
-from genzoo.measure import _saved_bytes, measure
+from genzoo.measure import measure, saved_bytes
 from genzoo.model import Model
 from genzoo.recipe import read
 from genzoo.recipe_file import load, shipped
@@ -120,7 +120,9 @@ def test_diff(call, tmp_path):
     assert (code, out) == (0, "")
     call("recipes", "cp", "svae_digits", "mine.yaml")
     text = (tmp_path / "mine.yaml").read_text()
-    (tmp_path / "mine.yaml").write_text(text.replace("steps: 1500", "steps: 9000").replace("gaussian, dim: 16}", "gaussian, dim: 17}"))
+    (tmp_path / "mine.yaml").write_text(
+        text.replace("steps: 1500", "steps: 9000").replace("gaussian, dim: 16}", "gaussian, dim: 17}")
+    )
     code, out, _ = call("recipes", "diff", "svae_digits", "mine.yaml")
     assert code == 1
     assert out.splitlines() == ["model.latent.dim: 16 -> 17", "train.steps: 1500 -> 9000"]
@@ -168,7 +170,7 @@ def test_activation_memory_is_what_autograd_keeps():
     recipe = read("svae_digits")
     images = (1, 32, 32)
     model = Model(recipe.model, images)
-    kept = (_saved_bytes(model, 4, images) - _saved_bytes(model, 2, images)) // 2
+    kept = (saved_bytes(model, 4, images) - saved_bytes(model, 2, images)) // 2
     assert measure(recipe.model, images).activation_bytes == kept > 100_000
 
 

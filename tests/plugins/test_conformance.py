@@ -10,7 +10,7 @@ from genzoo.config import config_of
 from genzoo.errors import UserError
 from genzoo.plugins import load_file
 from genzoo.registry import KINDS
-from genzoo.testing import conformance, examine, learning, networks, options, pictures
+from genzoo.testing import conformance, examine, learning, neighbours, networks, options, pictures
 from genzoo.testing.subject import DoesNotApply, Mismatch, Subject
 
 SMALL = {
@@ -26,16 +26,14 @@ SMALL = {
     "heads/split": {"decoder": {"name": "conv", "base_dim": 2}},
     "heads/mixture": {"decoder": {"name": "conv", "base_dim": 2}},
     "samplers/gmm": {"num_components": 3},
+    "samplers/two_stage": {"hidden_dim": 8, "steps": 20},
+    "samplers/flow": {"hidden_dim": 8, "num_transforms": 2, "steps": 20},
+    "samplers/flow_matching": {"hidden_dim": 8, "steps": 20, "num_solver_steps": 4},
     "datasets/faces": {"num_train": 20, "num_test": 8, "size": 32},
 }
 ELSEWHERE = {
-    "features/inception",
-    "features/clip",
-    "features/timm",
-    "datasets/mnist",
-    "datasets/fashion_mnist",
-    "datasets/cifar10",
-    "datasets/celeba",
+    *("features/inception", "features/clip", "features/timm"),
+    *("datasets/mnist", "datasets/fashion_mnist", "datasets/cifar10", "datasets/celeba"),
 }
 PARTS = [f"{kind}/{name}" for kind, registry in KINDS.items() for name in registry.entries]
 
@@ -99,7 +97,7 @@ DECODERS = {
         "all of 1, 3 and 7 channels at 32x32",
         "no sevens",
     ),
-    networks.in_heads: (
+    neighbours.in_heads: (
         [(RETURN, "return self.layer(features)[:, :4]")],
         "a decoder that works in heads/split",
         "makes",
