@@ -61,22 +61,30 @@ def check(recipe: Recipe) -> Checked:
 
 
 def run(
-    recipe: Recipe, out: Path | None = None, *, resume: bool = False, command: list[str] | None = None
+    recipe: Recipe,
+    out: Path | None = None,
+    *,
+    resume: bool = False,
+    profile: bool = False,
+    command: list[str] | None = None,
 ) -> dict | None:
     """Do the whole run and return what metrics.json holds.
 
-    out: the run folder, `runs/<name>` by default; it must be new unless `resume`. UserError before the first step for
-    everything that can be known then. Of several processes (`torchrun`, `accelerate launch`) all train, while the main
-    one prepares, writes and scores; the others return None once it has.
+    out: the run folder, `runs/<name>` by default; it must be new unless `resume`. profile: record where the time of
+    some steps goes, in `profile/`. UserError before the first step for everything that can be known then.
+    Of several processes (`torchrun`, `accelerate launch`) all train, while the main one prepares, writes and scores; the
+    others return None once it has.
     """
     from genzoo.training.launch import Launch
 
     launch = Launch()
     with launch.ends_as_one():
-        return _run(recipe, out or default_folder(recipe), resume, command, launch)
+        return _run(recipe, out or default_folder(recipe), resume, profile, command, launch)
 
 
-def _run(recipe: Recipe, folder: Path, resume: bool, command: list[str] | None, launch: Launch) -> dict | None:
+def _run(
+    recipe: Recipe, folder: Path, resume: bool, profile: bool, command: list[str] | None, launch: Launch
+) -> dict | None:
     from genzoo.evaluation.panels import panel
     from genzoo.evaluation.plan import missing
     from genzoo.training.trainer import check as check_training
@@ -104,15 +112,17 @@ def _run(recipe: Recipe, folder: Path, resume: bool, command: list[str] | None, 
         z = torch.randn(len(x), *model.latent_shape, generator=torch.Generator().manual_seed(recipe.seed))
 
         @torch.no_grad()
-        def draw(model: Model, step: int) -> None:
+        def draw(model: Model, step: int) -> dict[str, Path]:
             device = next(model.parameters()).device
             made = model.decode(model.encode(x.to(device)).mean)
-            panel(made, folder / "panels" / f"step-{step:08d}_reconstruction.png", x=x)
-            panel(model.decode(z.to(device)), folder / "panels" / f"step-{step:08d}_sample.png")
+            files = {kind: folder / "panels" / f"step-{step:08d}_{kind}.png" for kind in ("reconstruction", "sample")}
+            panel(made, files["reconstruction"], x=x)
+            panel(model.decode(z.to(device)), files["sample"])
+            return files
 
         images = splits["train"].images
         summary = train(model, parts.objective, images, recipe.train, folder=folder, seed=recipe.seed, resume=resume,
-                        panel=draw, metadata={"recipe": recipe.to_yaml()})  # fmt: skip
+                        panel=draw, profile=profile, metadata={"recipe": recipe.to_yaml()})  # fmt: skip
         with launch.first("scored"):
             return _score(model, recipe, parts, splits, folder, summary) if launch.is_main else None
 

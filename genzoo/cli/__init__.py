@@ -66,16 +66,19 @@ def cli() -> None:
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder. [default: runs/NAME]")
 @click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of the run folder.")
+@click.option("--profile", is_flag=True, help="Record where the time of some steps goes, in the run folder.")
 @plugin_option
 @as_json
-def run(recipe: str, overrides: tuple, out: Path | None, resume: bool, plugins: tuple, as_json: bool) -> None:
+def run(
+    recipe: str, overrides: tuple, out: Path | None, resume: bool, profile: bool, plugins: tuple, as_json: bool
+) -> None:
     """Train, sample, score and draw what RECIPE describes (a file, or the name of a shipped recipe)."""
     from genzoo import run as runs
     from genzoo.cli.summary import summary
     from genzoo.recipe import read
 
     parsed = read(recipe, overrides, plugins)
-    metrics = runs.run(parsed, out, resume=resume, command=["genzoo", *sys.argv[1:]])
+    metrics = runs.run(parsed, out, resume=resume, profile=profile, command=["genzoo", *sys.argv[1:]])
     if metrics is None:  # of several processes, the main one speaks
         return
     click.echo(json.dumps(metrics, indent=2) if as_json else summary(metrics, out or runs.default_folder(parsed)))

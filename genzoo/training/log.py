@@ -6,10 +6,13 @@ import json
 import math
 import os
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
@@ -73,7 +76,12 @@ class Log:
     """
 
     def __init__(self, path: Path, accelerator: Any, start: int, steps: int, show: bool, metadata: dict[str, str]):
-        accelerator.init_trackers("genzoo", config=metadata)
+        # What TensorBoard has beyond the checkpoint that training goes on from is out of date.
+        options = {"tensorboard": {"purge_step": start + 1}} if start else {}
+        accelerator.init_trackers("genzoo", config=metadata, init_kwargs=options)
+        for tracker in accelerator.trackers:
+            if tracker.name == "tensorboard":  # shows a configuration as one cell of a table; as a text it can be read
+                tracker.log({name: textwrap.indent(text, "    ") for name, text in metadata.items()}, step=start)
         self.path, self._accelerator = path, accelerator
         self._main = accelerator.is_main_process
         self._file = path.open("a") if self._main else None
@@ -116,6 +124,14 @@ class Log:
             values = [f"{name} {line[name]:.4g}{unit}" for name, unit in terms.items() if name in line]
             print("  ".join([f"step {line['step']}", *values, rate]), file=sys.stderr, flush=True)
         self._accelerator.log({name: value for name, value in line.items() if name != "step"}, step=line["step"])
+
+    def show(self, pictures: dict[str, Path], step: int) -> None:
+        """Hand PNG files, by name, to the trackers that take pictures."""
+        for tracker in self._accelerator.trackers:
+            if pictures and hasattr(tracker, "log_images"):
+                images = {name: np.asarray(Image.open(path).convert("RGB"))[None] for name, path in pictures.items()}
+                layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                tracker.log_images(images, step=step, **layout)
 
     def sync(self) -> None:
         """A checkpoint must not outlive the lines that lead up to it."""

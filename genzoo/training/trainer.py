@@ -22,11 +22,12 @@ from genzoo.training import checkpoint
 from genzoo.training.config import TrainConfig
 from genzoo.training.log import Log, averages, last_epoch
 from genzoo.training.optimizer import check_optimizer
+from genzoo.training.profile import profiling, stage
 from genzoo.training.signals import Interrupted, Signals
 from genzoo.training.state import State
 from genzoo.training.step import seed_step
 
-Panel = Callable[[nn.Module, int], None]
+Panel = Callable[[nn.Module, int], "dict[str, Path] | None"]
 
 
 def check(config: TrainConfig) -> None:
@@ -56,13 +57,15 @@ def train(
     resume: bool = False,
     panel: Panel | None = None,
     progress: bool = True,
+    profile: bool = False,
     metadata: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Train `model` on `images` (uint8 n h w c) until `config.steps`; checkpoints and train.jsonl go into `folder`.
 
     objective: see genzoo/parts.py; its parameters are trained too. resume: go on from the newest whole checkpoint of
     `folder`, from the start if there is none. panel(model, step): called with the model in eval mode (its average, with
-    EMA) every `panel_every` steps, on the main process. metadata: strings for the header of every saved file.
+    EMA) every `panel_every` steps, on the main process; it may return pictures by name, PNG files, for the trackers.
+    profile: record some early steps into `folder/profile`. metadata: strings for the header of every saved file.
 
     Afterwards `model` holds the final weights (the average, with EMA), on its device, in eval mode. Returns the `train`
     section of metrics.json. Raises Interrupted after SIGINT or SIGTERM, once a checkpoint is saved; UserError for
@@ -73,7 +76,7 @@ def train(
     check(config)
     try:
         state = State(model, objective, images, config, Path(folder), seed, resume, metadata or {})
-        Trainer(state).run(panel, progress)
+        Trainer(state).run(panel, progress, profile)
     except (RuntimeError, MemoryError) as error:
         if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
             raise
@@ -93,7 +96,7 @@ class Trainer:
     def __init__(self, state: State):
         self.state, self.config = state, state.config
 
-    def run(self, panel: Panel | None, progress: bool) -> None:
+    def run(self, panel: Panel | None, progress: bool, profile: bool = False) -> None:
         state, config, accelerator = self.state, self.config, self.state.accelerator
         self._began = self._interval_began = time.perf_counter()
         over = False
@@ -103,7 +106,13 @@ class Trainer:
                 state.folder / "train.jsonl", accelerator, state.done, config.steps, progress, state.metadata
             ) as self.log,
             closing(state.feed.batches(state.done)) as batches,
+            profiling(state.folder) if profile and accelerator.is_main_process else nullcontext() as tick,
         ):
+            draw, forward, backward = batches.__next__, state.wrapped, accelerator.backward
+            optimize, average = state.optimizer.step, state.average and state.average.update
+            if tick:
+                draw, forward, backward = stage("feed", draw), stage("forward", forward), stage("backward", backward)
+                optimize, average = stage("optimizer", optimize), average and stage("ema", average)
             while state.done < config.steps and not over:
                 seed_step(state.seed, state.done, accelerator.process_index, state.device)
                 state.schedule.step_update(state.done)
@@ -112,20 +121,22 @@ class Trainer:
                 for part in range(1, config.grad_accumulation + 1):
                     last = part == config.grad_accumulation
                     with nullcontext() if last else accelerator.no_sync(state.wrapped):
-                        terms = state.wrapped(next(batches), state.clock)
-                        accelerator.backward(terms["loss"])
+                        terms = forward(draw(), state.clock)
+                        backward(terms["loss"])
                     state.rows.add_part(terms)
                 row = state.rows.end_step(self._clip())
                 if config.on_nonfinite == "skip" and not self._finite(row):
                     self._undo(buffers)
                 else:
-                    state.optimizer.step()
-                    if state.average:
-                        state.average.update(state.done)
+                    optimize()
+                    if average:
+                        average(state.done)
                 state.optimizer.zero_grad()
                 state.done += 1
                 state.clock += 1
 
+                if tick:
+                    tick()
                 self.log.advance(state.done)
                 over = self._agreed(config.max_time is not None and self.seconds() > config.max_time)
                 stopped = self._agreed(signals.received is not None)
@@ -229,7 +240,8 @@ class Trainer:
     def _show(self, panel: Panel) -> None:
         if self.state.accelerator.is_main_process:
             with torch.no_grad():
-                panel(self.state.best_model.eval(), self.state.done)
+                made = panel(self.state.best_model.eval(), self.state.done)
+            self.log.show(made or {}, self.state.done)
             self.state.step.train()
 
     def _save(self) -> None:

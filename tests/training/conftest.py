@@ -87,6 +87,7 @@ def train_toy(
     resume=False,
     panel=None,
     progress=False,
+    profile=False,
     metadata=None,
     **settings,
 ):
@@ -94,7 +95,7 @@ def train_toy(
     config = TrainConfig(**{"steps": 20, "batch_size": 10, "precision": "fp32", "log_every": 4, "ema": 0.9, **settings})
     result = train(
         model, objective, images, config, folder=folder, seed=3, resume=resume, panel=panel, progress=progress,
-        metadata=metadata,
+        profile=profile, metadata=metadata,
     )  # fmt: skip
     return model, objective, result
 
