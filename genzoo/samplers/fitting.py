@@ -87,6 +87,7 @@ class LearnedSampler(nn.Module, ABC):
         spread = mean.double().var(0) + variance.double().mean(0)  # of the aggregate posterior
         self.location.copy_(mean.double().mean(0))
         self.scale.copy_(spread.sqrt().clamp(min=1e-6))  # a latent that never moves
+        self.num_fit.zero_()  # until the training ends well
         with _seeded(seed):
             self.network = self.make_network()
         self.to("cuda" if torch.cuda.is_available() else "cpu")

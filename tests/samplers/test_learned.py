@@ -123,8 +123,11 @@ def test_refuses_in_words(name):
         sampler.fit(torch.randn(4, 4), torch.ones(4, 4), seed=0)
     with pytest.raises(UserError, match="not finite"):
         sampler.fit(torch.full((9, 4), torch.nan), torch.ones(9, 4), seed=0)
+    diverging = make(name, steps=3, lr=1e38)
     with pytest.raises(UserError, match=f"samplers/{name} diverged by step 3; lower its lr"):
-        make(name, steps=3, lr=1e38).fit(torch.randn(9, 4), torch.ones(9, 4), seed=0)
+        diverging.fit(torch.randn(9, 4), torch.ones(9, 4), seed=0)
+    with pytest.raises(UserError, match="not been fitted"):
+        diverging.sample(3, generator())
 
 
 def test_two_stage_learns_the_width_that_no_code_explains():
