@@ -243,6 +243,7 @@ DATASETS = Registry(
         "celeba": "data.celeba:CelebA",
         "folder": "data.folder:Folder",
         "npz": "data.npz:NPZ",
+        "webdataset": "data.webdataset:WebDataset",
     },
 )
 FEATURES = Registry(
