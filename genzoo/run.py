@@ -72,8 +72,8 @@ def run(
 
     out: the run folder, `runs/<name>` by default; it must be new unless `resume`. profile: record where the time of
     some steps goes, in `profile/`. UserError before the first step for everything that can be known then.
-    Of several processes (`torchrun`, `accelerate launch`) all train, while the main one prepares, writes and scores; the
-    others return None once it has.
+    Of several processes (`torchrun`, `accelerate launch`) all train, while the main one prepares, writes and scores;
+    the others return None once it has.
     """
     from genzoo.training.launch import Launch
 
