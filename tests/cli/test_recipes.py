@@ -121,11 +121,11 @@ def test_diff(call, tmp_path):
     call("recipes", "cp", "svae_digits", "mine.yaml")
     text = (tmp_path / "mine.yaml").read_text()
     (tmp_path / "mine.yaml").write_text(
-        text.replace("steps: 1500", "steps: 9000").replace("gaussian, dim: 16}", "gaussian, dim: 17}")
+        text.replace("steps: 1000", "steps: 9000").replace("gaussian, dim: 16}", "gaussian, dim: 17}")
     )
     code, out, _ = call("recipes", "diff", "svae_digits", "mine.yaml")
     assert code == 1
-    assert out.splitlines() == ["model.latent.dim: 16 -> 17", "train.steps: 1500 -> 9000"]
+    assert out.splitlines() == ["model.latent.dim: 16 -> 17", "train.steps: 1000 -> 9000"]
     code, out, _ = call("recipes", "diff", "svae_digits", "vae_digits", "--json")
     rows = {row["field"]: (row["a"], row["b"]) for row in json.loads(out)}
     assert rows["model.head.name"] == ("split", "single") and rows["model.head.trunk"] == ("shared", None)
