@@ -113,14 +113,15 @@ def test_equals_clean_fid(weights, tmp_path, container, mode, suffix, sizes):
     assert (entry["num_samples"], entry["num_reference"]) == (15, 14)
 
 
-def test_value_does_not_depend_on_batch_order_or_names(weights, tmp_path):
+def test_value_does_not_depend_on_batch_order_names_or_workers(weights, tmp_path, monkeypatch):
     pictures = list(draw(0, 20, [(16, 16), (30, 20)]))
     a, shuffled = write(tmp_path / "a", pictures), write(tmp_path / "shuffled", pictures[::-1])
     b = write(tmp_path / "b", draw(1, 20, [(16, 16)]))
-    values = [
-        compare(open_side(side), open_side(b), metrics(weights, "fid", "kid"), batch_size=size)[0]["value"]
-        for side, size in ((a, 64), (a, 1), (shuffled, 7))
-    ]
+    values = []
+    for side, size, workers in ((a, 64, 2), (a, 1, 1), (a, 5, 11), (shuffled, 7, 3)):
+        monkeypatch.setattr("os.cpu_count", lambda workers=workers: workers)
+        monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / f"cache{size}"))  # else the first would be kept
+        values.append(compare(open_side(side), open_side(b), metrics(weights), batch_size=size)[0]["value"])
     np.testing.assert_allclose(values, values[0], rtol=1e-6)
     with pytest.raises(UserError, match="the same images"):
         compare(open_side(a), open_side(shuffled), metrics(weights))
