@@ -243,6 +243,7 @@ DATASETS = Registry(
         "celeba": "data.celeba:CelebA",
         "folder": "data.folder:Folder",
         "npz": "data.npz:NPZ",
+        "hf": "data.hf:HF",
         "webdataset": "data.webdataset:WebDataset",
     },
 )

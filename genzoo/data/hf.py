@@ -1,0 +1,111 @@
+"""`hf`: a column of images of a Hugging Face dataset, from the hub or from this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from genzoo.config import Config
+from genzoo.data.encoded import Encoded, decode_stream
+from genzoo.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS
+from genzoo.errors import UserError
+from genzoo.parts import Shape
+
+
+class HF:
+    """Images of a `datasets` dataset, undecoded by it: the central square, resized with antialiasing (bicubic).
+
+    With `streaming` nothing but the prepared images takes disk space. Code that a dataset brings along is never run.
+    """
+
+    class Config(Config):
+        root: str | None = Field(None, description="name on the hub (owner/name), or a folder that `datasets` can load")
+        subset: str | None = Field(None, description="configuration of the dataset, where it has several")
+        revision: str | None = Field(None, description="commit, branch or tag on the hub; null: its newest")
+        image: str = Field("image", description="column of the images")
+        train: str = Field("train", description="split to train on; `datasets` slices like train[:90%] work, too")
+        test: str = Field("test", description="split to test on")
+        streaming: bool = Field(False, description="read without keeping the source; excludes slices of splits")
+        size: int = Field(64, ge=8, le=1024, description="height and width in pixels after the resize")
+        channels: int = Field(3, ge=1, le=4, description="1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha")
+        skip_corrupt: bool = Field(False, description="leave corrupt images out, with a count, instead of refusing")
+        max_pixels: int = Field(
+            MAX_PIXELS, ge=1, le=PILLOW_MAX_PIXELS, description="images of more pixels are refused before decoding"
+        )
+
+    splits = ("train", "test")
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.image_shape: Shape = (config.channels, config.size, config.size)
+        self.notes: dict[str, dict] = {}
+
+    def locate(self) -> dict:
+        config = self.config
+        if config.root is None:
+            raise UserError("data.root is not set: give a name on the hub or a folder, data.root=owner/name")
+        if config.train == config.test:
+            raise UserError(f"data.test: '{config.test}' is what data.train is; give other images (train[90%:])")
+        builder = self._call("load_dataset_builder", config.root, config.subset, revision=config.revision)
+        known = builder.info.splits or {}
+        names = {split: getattr(config, split) for split in self.splits}
+        return {
+            "dataset": config.root,
+            "fingerprint": f"{builder.config_id} {builder.hash}",
+            "processing": "upright by EXIF, alpha on white (unless kept), central square, Pillow bicubic",
+            "num_images": {split: known[name].num_examples for split, name in names.items() if name in known},
+        }
+
+    def read(self, split: str, start: int = 0) -> Iterator[np.ndarray]:
+        config = self.config
+        skipped: list[str] | None = [] if config.skip_corrupt else None
+        first = start if skipped is None else 0  # else the corrupt ones before are not known without decoding
+        rows = self._rows(split)
+        files = (self._encoded(split, i, row) for i, row in enumerate(rows.skip(first), start=first))
+        left = start - first
+        for images in decode_stream(files, self.image_shape, config.max_pixels, skipped):
+            if len(images) > left:
+                yield images[left:]
+            left = max(0, left - len(images))
+        self.notes[split] = {"skipped": skipped} if skipped else {}
+
+    def _rows(self, split: str) -> Any:
+        import datasets
+
+        config = self.config
+        rows = self._call(
+            "load_dataset",
+            config.root,
+            config.subset,
+            split=getattr(config, split),
+            revision=config.revision,
+            streaming=config.streaming,
+        )
+        features = rows.features or {name: None for name in next(iter(islice(rows, 1)), {})}
+        if not isinstance(features.get(config.image), datasets.Image):
+            kinds = ", ".join(f"{name} ({type(kind).__name__})" for name, kind in features.items())
+            raise UserError(f"data.image: {config.root} has no column '{config.image}' of images (it has: {kinds})")
+        return rows.select_columns([config.image]).cast_column(config.image, datasets.Image(decode=False))
+
+    def _encoded(self, split: str, number: int, row: dict) -> Encoded:
+        value = row[self.config.image] or {}
+        place = f"{self.config.root}, split {getattr(self.config, split)}, row {number}"
+        if value.get("bytes") is None and value.get("path"):
+            return Encoded(f"{place} ({value['path']})", Path(value["path"]).read_bytes())
+        return Encoded(place, value.get("bytes") or b"")
+
+    def _call(self, function: str, *arguments: Any, **options: Any) -> Any:
+        """A function of `datasets`; what it complains of becomes a UserError."""
+        try:
+            import datasets
+        except ImportError as error:
+            raise UserError("datasets/hf needs the package 'datasets': pip install 'genzoo[hf]'") from error
+        try:
+            return getattr(datasets, function)(*arguments, **options)
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            raise UserError(f"data.root: {self.config.root} cannot be loaded: {error}") from error

@@ -1,0 +1,96 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from genzoo.data import store
+from genzoo.data.hf import HF
+from genzoo.errors import UserError
+
+datasets = pytest.importorskip("datasets", reason="needs the extra genzoo[hf]")
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    write(tmp_path / "data", range(10, 30), [100, 101])
+    return tmp_path / "data"
+
+
+def write(folder, train, test, corrupt=()):
+    def content(value):
+        file = io.BytesIO()
+        Image.new("RGB", (20, 16), (value, 0, 0)).save(file, "PNG")
+        return {"bytes": b"not a picture" if value in corrupt else file.getvalue(), "path": None}
+
+    folder.mkdir(exist_ok=True)
+    for split, values in (("train", train), ("test", test)):
+        columns = {"picture": [content(value) for value in values], "label": [3 for _ in values]}
+        features = datasets.Features({"picture": datasets.Image(), "label": datasets.Value("int64")})
+        datasets.Dataset.from_dict(columns, features=features).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+
+
+def dataset(folder, **options):
+    return HF(HF.Config(name="hf", **{"root": str(folder), "image": "picture", "size": 8, **options}))
+
+
+def reds(images):
+    return images[:, 4, 4, 0].tolist()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_dataset_becomes_a_store(root, streaming):
+    made = dataset(root, streaming=streaming)
+    splits = store.prepare(made, made.config)
+    assert reds(splits["train"].images) == list(range(10, 30)) and reds(splits["test"].images) == [100, 101]
+    write(root, range(50, 55), [7])
+    again = dataset(root, streaming=streaming)
+    assert reds(store.prepare(again, again.config)["train"].images) == list(range(50, 55))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("skip_corrupt", [False, True])
+def test_reading_goes_on_anywhere(root, streaming, skip_corrupt):
+    if skip_corrupt:
+        write(root, range(60, 80), [1], corrupt=(62, 70))
+    made = dataset(root, streaming=streaming, skip_corrupt=skip_corrupt)
+    made.locate()
+    whole = np.concatenate(list(made.read("train")))
+    assert len(whole) == 20 - 2 * skip_corrupt
+    assert len(made.notes["train"].get("skipped", [])) == 2 * skip_corrupt
+    for start in (1, 5, 17):
+        assert np.array_equal(np.concatenate(list(made.read("train", start=start))), whole[start:])
+
+
+def test_slices_of_splits(root):
+    made = dataset(root, train="train[:16]", test="train[16:]")
+    made.locate()
+    assert reds(np.concatenate(list(made.read("test")))) == [26, 27, 28, 29]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"root": None}, r"data\.root is not set"),
+        ({"test": "train"}, "give other images"),
+        ({"root": "/nowhere/at/all"}, r"data\.root: /nowhere/at/all cannot be loaded"),
+        ({"image": "photo"}, r"no column 'photo' of images \(it has: picture \(Image\), label \(Value\)\)"),
+        ({"image": "label"}, "no column 'label' of images"),
+        ({"train": "trian"}, "cannot be loaded: .*trian"),
+    ],
+    ids=str,
+)
+def test_mistakes(root, options, message):
+    with pytest.raises(UserError, match=message):
+        made = dataset(root, **options)
+        made.locate()
+        list(made.read("train"))
+
+
+def test_a_corrupt_image_is_named(root):
+    write(root, range(60, 80), [1], corrupt=(62,))
+    made = dataset(root)
+    made.locate()
+    with pytest.raises(UserError, match="split train, row 2 is not an image"):
+        list(made.read("train"))
