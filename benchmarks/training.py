@@ -1,0 +1,325 @@
+"""Training speed side by side: genzoo, a bare loop, pythae's trainer, a Lightning module; and the data feeds alone.
+
+    python benchmarks/training.py [--short] [--out benchmarks/results/training.json]
+
+Every contestant trains the same network (a plain VAE from genzoo's parts) on uint8 images at the same batch size and in
+the same precision, in a process of its own; rounds alternate between them, and ratios are of medians. genzoo runs with
+everything on: data from a memory map, EMA, log lines, checkpoints, pictures. The bare loop has its images as float32 on
+the device and does nothing but train, so the share of a contestant's time outside the model is 1 - its images/s over
+the bare loop's. Start-up is not counted for genzoo and the bare loop, and is a matter of seconds for the others.
+pythae and lightning are left out where they are not installed: pip install pythae lightning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+ROOT = Path(__file__).parent.parent
+NETWORKS = {"small": 8, "medium": 16, "published": 64}  # base_dim
+BATCH, LR, NUM_IMAGES = 100, 1e-4, 10_000
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+NEEDS = {"genzoo": "genzoo", "bare": "torch", "pythae": "pythae", "lightning": "lightning"}
+
+
+def parts(base_dim: int, size: int):
+    from genzoo.config import build
+    from genzoo.model import Model, ModelConfig
+    from genzoo.objectives.elbo import ELBO
+    from genzoo.registry import OBJECTIVES
+
+    resnet = {"name": "resnet", "base_dim": base_dim}
+    config = {
+        "encoder": resnet,
+        "latent": {"name": "gaussian", "dim": 32},
+        "head": {"name": "single", "decoder": resnet},
+    }
+
+    torch.manual_seed(0)
+    model = Model(ModelConfig.model_validate(config), (3, size, size))
+    return model, build(OBJECTIVES, ELBO.Config(name="elbo", gamma="fixed"), image_shape=(3, size, size))
+
+
+def stored_images(size: int, folder: Path) -> np.ndarray:
+    """Noise in a memory map: what an image shows does not change how long it takes."""
+    images = np.memmap(folder / "images.u8", np.uint8, "w+", shape=(NUM_IMAGES, size, size, 3))
+    rng = np.random.default_rng(0)
+    for start in range(0, NUM_IMAGES, 1000):
+        images[start : start + 1000] = rng.integers(0, 256, (1000, size, size, 3), dtype=np.uint8)
+    return np.memmap(folder / "images.u8", np.uint8, "r", shape=images.shape)
+
+
+class TorchvisionSet(torch.utils.data.Dataset):
+    """As PyTorch-VAE and most scripts read: a PIL image, ToTensor, item by item."""
+
+    def __init__(self, images: np.ndarray):
+        from torchvision.transforms import ToTensor
+
+        self.images, self.transform = images, ToTensor()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int):
+        from PIL import Image
+
+        return self.transform(Image.fromarray(self.images[index])), 0
+
+
+def loader(images: np.ndarray, workers: int = 2) -> torch.utils.data.DataLoader:
+    return torch.utils.data.DataLoader(
+        TorchvisionSet(images),
+        BATCH,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        pin_memory=DEVICE.type == "cuda",
+    )
+
+
+def run_genzoo(base_dim: int, size: int, steps: int, precision: str, folder: Path) -> float:
+    from genzoo.evaluation.panels import panel
+    from genzoo.training.config import TrainConfig
+    from genzoo.training.trainer import train
+
+    model, objective = parts(base_dim, size)
+    z = torch.randn(12, *model.latent_shape)
+
+    def draw(model: nn.Module, step: int) -> None:
+        panel(model.decode(z.to(DEVICE)), folder / "panels" / f"{step}.png")
+
+    every = max(steps // 2, 1)
+    config = TrainConfig(
+        steps=steps, batch_size=BATCH, optimizer={"name": "adam", "lr": LR}, precision=precision, ema=0.999,
+        log_every=min(50, every), checkpoint_every=every, panel_every=every,
+    )  # fmt: skip
+    images = stored_images(size, folder)
+    return train(model, objective, images, config, folder=folder / "run", seed=0, panel=draw, progress=False)["seconds"]
+
+
+def run_bare(base_dim: int, size: int, steps: int, precision: str, folder: Path) -> float:
+    model, objective = (module.to(DEVICE, memory_format=torch.channels_last) for module in parts(base_dim, size))
+    optimizer = torch.optim.Adam(model.parameters(), LR, fused=True)
+    x = torch.rand(10 * BATCH, 3, size, size, device=DEVICE).to(memory_format=torch.channels_last)
+    step, batches = torch.zeros((), device=DEVICE), x.split(BATCH)
+    torch.backends.cudnn.benchmark = True
+    _synchronize()
+    start = time.perf_counter()
+    for i in range(steps):
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = objective(model, batches[i % len(batches)], step)["loss"]
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    _synchronize()
+    return time.perf_counter() - start
+
+
+def run_lightning(base_dim: int, size: int, steps: int, precision: str, folder: Path) -> float:
+    """In the style of PyTorch-VAE: a LightningModule that logs its losses, and a DataLoader with two workers."""
+    import lightning
+
+    model, objective = parts(base_dim, size)
+
+    class Experiment(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.model, self.objective = model, objective
+
+        def training_step(self, batch, index):
+            terms = self.objective(self.model, batch[0], torch.zeros((), device=self.device))
+            self.log_dict({name: term.detach() for name, term in terms.items()}, sync_dist=True)
+            return terms["loss"]
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), LR)
+
+    trainer = lightning.Trainer(
+        max_steps=steps, accelerator="auto", devices=1, precision={"bf16": "bf16-mixed", "fp32": "32-true"}[precision],
+        default_root_dir=folder, enable_progress_bar=False, enable_model_summary=False, logger=False,
+    )  # fmt: skip
+    data = loader(stored_images(size, folder))
+    _synchronize()
+    start = time.perf_counter()
+    trainer.fit(Experiment(), data)
+    _synchronize()
+    return time.perf_counter() - start
+
+
+def run_pythae(base_dim: int, size: int, steps: int, precision: str, folder: Path) -> float:
+    """Its VAE and BaseTrainer around the same encoder and decoder; whole epochs of as many images as the steps see."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import VAE, VAEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    model, _ = parts(base_dim, size)
+
+    class Encoder(BaseEncoder):
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.latent = model.encoder, model.latent
+
+        def forward(self, x):
+            posterior = self.latent(self.encoder(x))
+            return ModelOutput(embedding=posterior.mean, log_covariance=posterior.variance.log())
+
+    class Decoder(BaseDecoder):
+        def __init__(self):
+            super().__init__()
+            self.latent, self.head = model.latent, model.head
+
+        def forward(self, z):
+            return ModelOutput(reconstruction=self.head(self.latent.expand(z)).image)
+
+    config = VAEConfig(input_dim=(3, size, size), latent_dim=model.latent_shape[0], reconstruction_loss="mse")
+    images = torch.rand(min(steps * BATCH, NUM_IMAGES), 3, size, size)
+    training = BaseTrainerConfig(
+        output_dir=str(folder), num_epochs=max(1, steps * BATCH // len(images)), learning_rate=LR,
+        per_device_train_batch_size=BATCH, optimizer_cls="Adam", amp=precision == "bf16",
+    )  # fmt: skip
+    trainer = BaseTrainer(
+        VAE(config, Encoder(), Decoder()), BaseDataset(images, torch.zeros(len(images))), training_config=training
+    )
+    _synchronize()
+    start = time.perf_counter()
+    trainer.train()
+    _synchronize()
+    return (time.perf_counter() - start) * steps * BATCH / (training.num_epochs * len(images))
+
+
+RUNNERS = {"genzoo": run_genzoo, "bare": run_bare, "pythae": run_pythae, "lightning": run_lightning}
+
+
+def one(name: str, base_dim: int, size: int, steps: int, precision: str) -> dict:
+    from genzoo.allocator import keep_freed_memory
+
+    if name == "genzoo":
+        keep_freed_memory()  # as its command line does; the others train as their users start them
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = RUNNERS[name](base_dim, size, steps, precision, Path(folder))
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if DEVICE.type == "cuda"
+        else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    )
+    return {"images_per_s": steps * BATCH / seconds, "peak_bytes": peak}
+
+
+def feeds(size: int, seconds: float) -> dict[str, float]:
+    """Images/s of the data feeds alone, on the CPU, each for some seconds after a warm-up."""
+    from genzoo.training.feed import Feed
+
+    with tempfile.TemporaryDirectory() as folder:
+        images = stored_images(size, Path(folder))
+        found = {"genzoo": _rate(Feed(images, BATCH, 0, device=torch.device("cpu")).batches(0), seconds)}
+
+        def epochs():
+            data = loader(images)
+            while True:
+                yield from (batch for batch, _ in data)
+
+        found["torchvision, 2 workers"] = _rate(epochs(), seconds)
+        if find_spec("pythae"):
+            from pythae.data.datasets import BaseDataset
+
+            data = BaseDataset(torch.rand(NUM_IMAGES, 3, size, size), torch.zeros(NUM_IMAGES))
+
+            def pythae_epochs():
+                while True:
+                    yield from torch.utils.data.DataLoader(data, BATCH, shuffle=True, drop_last=True)
+
+            found["pythae"] = _rate(({"data": batch["data"]} for batch in pythae_epochs()), seconds)
+    return found
+
+
+def _rate(batches, seconds: float) -> float:
+    next(batches)
+    num, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        num += sum(BATCH for _ in islice(batches, 10))
+    return num / (time.perf_counter() - start)
+
+
+def _synchronize() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument(
+        "--short", action="store_true", help="one round of few steps of the small network: does it run"
+    )
+    arguments.add_argument("--steps", type=int, default=200)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--precision", choices=["fp32", "bf16"], default="bf16" if DEVICE.type == "cuda" else "fp32")
+    arguments.add_argument("--networks", nargs="+", choices=NETWORKS, default=[*NETWORKS])
+    arguments.add_argument("--sizes", nargs="+", type=int, default=[32, 64])
+    arguments.add_argument("--out", type=Path)
+    arguments.add_argument("--one", help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    if options.one:
+        name, base_dim, size, steps = options.one.split(",")
+        print(json.dumps(one(name, int(base_dim), int(size), int(steps), options.precision)))
+        return
+    if options.short:
+        options.steps, options.rounds, options.networks, options.sizes = 4, 1, ["small"], [32]
+    names = [name for name, package in NEEDS.items() if find_spec(package)]
+    result = {
+        "command": " ".join(["python", *sys.argv]), "torch": torch.__version__, "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"cpu, {os.cpu_count()} cores",
+        "precision": options.precision, "batch_size": BATCH, "steps": options.steps, "rounds": options.rounds,
+        "training": [],
+    }  # fmt: skip
+    for size in options.sizes:
+        for network in options.networks:
+            runs = {name: [] for name in names}
+            for _ in range(options.rounds):
+                for name in names:
+                    word = f"{name},{NETWORKS[network]},{size},{options.steps}"
+                    command = [sys.executable, __file__, "--one", word, "--precision", options.precision]
+                    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+                    runs[name].append(json.loads(done.stdout.splitlines()[-1]))
+            medians = {name: statistics.median(run["images_per_s"] for run in many) for name, many in runs.items()}
+            for name, many in runs.items():
+                row = {
+                    "network": network, "size": size, "trainer": name, "images_per_s": medians[name],
+                    "to_bare": medians[name] / medians["bare"],
+                    "outside_the_model": 1 - medians[name] / medians["bare"],
+                    "genzoo_to_this": medians["genzoo"] / medians[name],
+                    "peak_bytes": statistics.median(run["peak_bytes"] for run in many), "rounds": many,
+                }  # fmt: skip
+                result["training"].append(row)
+                rate, share, memory = row["images_per_s"], row["to_bare"], row["peak_bytes"] / 2**20
+                print(
+                    f"{size}px {network:10} {name:10} {rate:8.1f} images/s {share:6.3f} of bare {memory:6.0f} MiB",
+                    flush=True,
+                )
+    result["feeds"] = {f"{size}px": feeds(size, 0.5 if options.short else 10) for size in options.sizes}
+    for size, found in result["feeds"].items():
+        for name, rate in found.items():
+            print(f"{size} feed {name:24} {rate:12.0f} images/s  (genzoo: {found['genzoo'] / rate:.1f}x)")
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
