@@ -23,7 +23,10 @@ CHECK_EVERY = 100  # steps between looks at the loss, each of which makes a GPU 
 
 
 class FitConfig(Config):
-    """How the network is trained."""
+    """How the network is trained.
+
+    The defaults take about a minute of one CPU core in 32 dimensions, however many posteriors there are.
+    """
 
     steps: int = Field(3000, ge=1, description="optimizer steps")
     batch_size: int = Field(256, ge=1, description="posteriors a step, chosen at random with replacement")

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from genzoo.samplers.fitting import FitConfig, LearnedSampler, noise
 
-NUM_FREQUENCIES = 8  # of the time's embedding: 1 to 128 half-turns over the path, a factor of 2 apart
+NUM_FREQUENCIES = 4  # of the time's embedding: 1, 2, 4 and 8 half-turns over the path
 
 
 class FlowMatchingSampler(LearnedSampler):
@@ -22,6 +22,7 @@ class FlowMatchingSampler(LearnedSampler):
     """
 
     class Config(FitConfig):
+        lr: float = Field(3e-3, gt=0, description=FitConfig.model_fields["lr"].description)
         hidden_dim: int = Field(256, ge=1, description="width of the velocity network")
         num_layers: int = Field(3, ge=1, description="its residual blocks")
         num_solver_steps: int = Field(
@@ -53,9 +54,7 @@ class Velocity(nn.Module):
     def __init__(self, dim: int, hidden_dim: int, num_layers: int):
         super().__init__()
         self.embed_x = nn.Linear(dim, hidden_dim)
-        self.embed_t = nn.Sequential(
-            nn.Linear(2 * NUM_FREQUENCIES, hidden_dim), nn.SiLU(), nn.Linear(hidden_dim, hidden_dim)
-        )
+        self.embed_t = nn.Linear(2 * NUM_FREQUENCIES, hidden_dim)
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.LayerNorm(hidden_dim),
