@@ -124,6 +124,8 @@ def _run(
         summary = train(model, parts.objective, images, recipe.train, folder=folder, seed=recipe.seed, resume=resume,
                         panel=draw, profile=profile, metadata={"recipe": recipe.to_yaml()})  # fmt: skip
         with launch.first("scored"):
+            if launch.is_main:  # what training cost is known now, whatever becomes of the scores
+                write(folder / "metrics.json", json.dumps({"name": recipe.name, "train": summary}, indent=2))
             return _score(model, recipe, parts, splits, folder, summary) if launch.is_main else None
 
 
@@ -193,8 +195,11 @@ def load(folder: str | Path, device: str | torch.device | None = None) -> Model:
 
 def prepare_splits(parts: Checked, recipe: Recipe) -> dict[str, Split]:
     """The dataset's prepared splits; UserError when one that the recipe needs is not among them."""
+    from genzoo.evaluation.posteriors import fit_split
+
     dataset = parts.dataset
     wanted = {"train": "train", recipe.evaluation.reference: "evaluation.reference"}
+    wanted |= {fit_split(one): f"samplers: {name}" for name, one in parts.samplers.items() if one.needs_fit}
     if not wanted.keys() <= set(dataset.splits):
         dataset.locate()  # a folder shows its splits when it is looked at
     for name, key in wanted.items():

@@ -89,9 +89,7 @@ def test_model_round(head, size):
     assert torch.equal(other.decode(z).image, model.decode(z).image)
 
 
-@pytest.mark.parametrize(
-    ("size", "dim", "expected"), [((1, 32, 32), 32, 12_793_667), ((3, 64, 64), 150, 28_981_683)]
-)
+@pytest.mark.parametrize(("size", "dim", "expected"), [((1, 32, 32), 32, 12_793_667), ((3, 64, 64), 150, 28_981_683)])
 def test_published_parameter_counts(size, dim, expected):
     """arXiv 2202.02738's TensorFlow networks for MNIST and CelebA."""
     stages = trace(ModelConfig.model_validate({"latent": {"name": "gaussian", "dim": dim}}), size)

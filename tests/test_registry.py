@@ -24,6 +24,8 @@ def test_every_builtin_can_be_imported_and_has_a_config_and_a_docstring(kind):
     from genzoo.plugins import describe
 
     for name, entry in KINDS[kind].entries.items():
+        if entry.owner != "genzoo":  # registered by another test, or by a plugin that is installed here
+            continue
         part = KINDS[kind].get(name)
         assert issubclass(part.Config, Config) and part.Config is not Config, name
         assert describe(entry) == part.__doc__.strip().splitlines()[0], name

@@ -54,5 +54,7 @@ def _tables(scores: list[dict]) -> list[str]:
                 lines.append(f"  {generator:16} skipped: {reason}")
                 continue
             cells = "".join(f"{mine[part]['value']:9.2f}" if part in mine else f"{'':9}" for part in parts)
-            lines.append(f"  {generator:16}{cells}{next(iter(mine.values()))['num_samples']:9,}")
+            first = next(iter(mine.values()))
+            note = f"   {first['note']}" if "note" in first else ""
+            lines.append(f"  {generator:16}{cells}{first['num_samples']:9,}{note}")
     return lines

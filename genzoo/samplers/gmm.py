@@ -58,7 +58,7 @@ class GMMSampler(nn.Module):
         config = self.config
         if len(mean) < config.num_components:
             raise UserError(
-                f"samplers/gmm: {config.num_components} components cannot be fitted on {len(mean)} images; "
+                f"samplers/{config.name}: {config.num_components} components cannot be fitted on {len(mean)} images; "
                 f"set num_components to {max(1, len(mean) // 20)} or fewer"
             )
         if config.max_fit and config.max_fit < len(mean):
@@ -75,7 +75,7 @@ class GMMSampler(nn.Module):
             mixture.fit(mean.flatten(1).double().numpy())
         except ValueError as error:
             raise UserError(
-                f"samplers/gmm cannot be fitted ({error}); raise reg_covar or lower num_components"
+                f"samplers/{self.config.name} cannot be fitted ({error}); raise reg_covar or lower num_components"
             ) from error
         covariances = torch.from_numpy(mixture.covariances_)
         root = torch.linalg.cholesky(covariances) if config.covariance == "full" else covariances.sqrt()
@@ -86,7 +86,7 @@ class GMMSampler(nn.Module):
 
     def sample(self, num: int, generator: Generator) -> Tensor:
         if not self.num_fit:
-            raise UserError("samplers/gmm has not been fitted yet")
+            raise UserError(f"samplers/{self.config.name} has not been fitted yet")
         component = torch.multinomial(self.weights, num, replacement=True, generator=generator)
         noise = torch.randn(num, self.means.shape[1], generator=generator)
         z = self.means[component]

@@ -22,7 +22,7 @@ def _seconds(value: Any) -> Any:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds)]
+Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str)]
 
 
 class OptimizerConfig(Strict):
