@@ -79,7 +79,7 @@ def test_bad_idx_files_are_named(tmp_path):
     path = tmp_path / "train-images-idx3-ubyte"
     whole = path.read_bytes()
     for content, message in [
-        (whole[:-1], "truncated: it ends in image 29"),
+        (whole[:-1], "truncated .it ends in image 29.: fetch it again"),
         (whole[:10], "not an idx3-ubyte file"),
         (b"<html>" + whole, "not an idx3-ubyte file"),
         (struct.pack(">4I", 0x803, 5, 28, 28), r"holds an array of \(5, 28, 28\), not"),
