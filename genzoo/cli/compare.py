@@ -51,7 +51,7 @@ def _scores(folder: Path) -> list[dict]:
         scores = json.loads(path.read_text(encoding="utf-8"))["scores"]
         return [entry for entry in scores if {"metric", "features", "generator", "part", "value"} <= entry.keys()]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} is not what genzoo writes: `genzoo eval {folder}` makes it anew") from error
+        raise UserError(f"{path} holds no scores that can be read: `genzoo eval {folder}` makes them") from error
 
 
 def _table(rows: list, names: list[str]) -> list[str]:
