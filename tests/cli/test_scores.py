@@ -161,7 +161,7 @@ def test_compare_marks_the_best_and_refuses_to_rank_across_protocols(tmp_path):
     with pytest.raises(UserError, match=r"no metrics.json"):
         genzoo("compare", a, tmp_path)
     (b / "metrics.json").write_text("[]")
-    with pytest.raises(UserError, match="not what genzoo writes"):
+    with pytest.raises(UserError, match="holds no scores that can be read"):
         genzoo("compare", a, b)
 
 
