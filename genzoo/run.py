@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -72,8 +73,8 @@ def run(
 
     out: the run folder, `runs/<name>` by default; it must be new unless `resume`. profile: record where the time of
     some steps goes, in `profile/`. UserError before the first step for everything that can be known then.
-    Of several processes (`torchrun`, `accelerate launch`) all train, while the main one prepares, writes and scores;
-    the others return None once it has.
+    Of several processes (`torchrun`, `accelerate launch`) all train and make the images that are scored, while the
+    main one prepares, fits and writes; the others return None.
     """
     from genzoo.training.launch import Launch
 
@@ -123,30 +124,38 @@ def _run(
         images = splits["train"].images
         summary = train(model, parts.objective, images, recipe.train, folder=folder, seed=recipe.seed, resume=resume,
                         panel=draw, profile=profile, metadata={"recipe": recipe.to_yaml()})  # fmt: skip
-        with launch.first("scored"):
-            if launch.is_main:  # what training cost is known now, whatever becomes of the scores
-                write(folder / "metrics.json", json.dumps({"name": recipe.name, "train": summary}, indent=2))
-            return _score(model, recipe, parts, splits, folder, summary) if launch.is_main else None
+        if launch.is_main:  # what training cost is known now, whatever becomes of the scores
+            write(folder / "metrics.json", json.dumps({"name": recipe.name, "train": summary}, indent=2))
+        return _score(model, recipe, parts, splits, folder, summary, launch)
 
 
 def default_folder(recipe: Recipe) -> Path:
     return Path("runs") / recipe.name
 
 
-def evaluate_run(folder: Path, overrides: tuple[str, ...] = ()) -> dict:
-    """Score a finished or interrupted run (its newest checkpoint) again and rewrite its metrics.json."""
+def evaluate_run(folder: Path, overrides: tuple[str, ...] = ()) -> dict | None:
+    """Score a finished or interrupted run (its newest checkpoint) again and rewrite its metrics.json.
+
+    Of several processes (`torchrun`, `accelerate launch`), which share the images, all but the main one return None.
+    """
+    from genzoo.training.launch import Launch
+
     for word in overrides:
         if not word.startswith(("evaluation.", "samplers", "data.root")):
             raise UserError(f"{word}: a trained run can only change evaluation.*, samplers.* and data.root")
     recipe = read_recipe(folder, overrides)
     parts = check(recipe)
-    model = load(folder)
-    splits = prepare_splits(parts, recipe)
-    with locked(folder):
-        write_recipe(folder, recipe)
+    launch = Launch()
+    with launch.ends_as_one():
+        model = load(folder, launch.device)
+        with launch.first("prepared"):
+            splits = prepare_splits(parts, recipe)
         metrics = folder / "metrics.json"
         train = json.loads(metrics.read_text(encoding="utf-8")).get("train") if metrics.is_file() else None
-        return _score(model, recipe, parts, splits, folder, train or _progress_so_far(folder))
+        with locked(folder) if launch.is_main else nullcontext():
+            if launch.is_main:
+                write_recipe(folder, recipe)
+            return _score(model, recipe, parts, splits, folder, train or _progress_so_far(folder), launch)
 
 
 def sample(folder: Path, num: int, out: Path, *, sampler: str | None = None, part: str = "y", seed: int = 0) -> None:
@@ -210,12 +219,19 @@ def prepare_splits(parts: Checked, recipe: Recipe) -> dict[str, Split]:
 
 
 def _score(
-    model: Model, recipe: Recipe, parts: Checked, splits: dict[str, Split], folder: Path, train: dict[str, Any]
-) -> dict:
+    model: Model,
+    recipe: Recipe,
+    parts: Checked,
+    splits: dict[str, Split],
+    folder: Path,
+    train: dict[str, Any],
+    launch: Launch,
+) -> dict | None:
     """Fit the samplers that are not fitted yet, evaluate, draw, and write metrics.json; `train`: its section."""
     from genzoo.evaluation.evaluate import evaluate
     from genzoo.evaluation.pictures import write_panels
     from genzoo.evaluation.posteriors import fit_samplers
+    from genzoo.evaluation.processes import Processes
 
     device = next(model.parameters()).device
     images = {name: split.images for name, split in splits.items()}
@@ -223,15 +239,19 @@ def _score(
     samplers = parts.samplers
     with progress() as report:
         unfitted = {name: sampler for name, sampler in samplers.items() if sampler.needs_fit}
-        unfitted = {name: one for name, one in unfitted.items() if not load_sampler(folder, recipe, name, one)}
-        skipped = fit_samplers(model, unfitted, images, seed=seed, device=device, progress=report)
-        for name in unfitted.keys() - skipped.keys():
-            save_sampler(folder, recipe, name, unfitted[name])
-        ready = {name: sampler for name, sampler in samplers.items() if name not in skipped}
-        write_panels(model, ready, images[recipe.evaluation.reference], folder / "panels", seed=seed, device=device)
-        made = evaluate(
-            model, samplers, images, recipe.evaluation, seed=seed, device=device, progress=report, skipped=skipped
-        )
+        with launch.first("fitted"):  # the others find what the main process has learned
+            unfitted = {name: one for name, one in unfitted.items() if not load_sampler(folder, recipe, name, one)}
+            skipped = fit_samplers(model, unfitted, images, seed=seed, device=device, progress=report)
+            if launch.is_main:
+                for name in unfitted.keys() - skipped.keys():
+                    save_sampler(folder, recipe, name, unfitted[name])
+                ready = {name: sampler for name, sampler in samplers.items() if name not in skipped}
+                write_panels(model, ready, images[recipe.evaluation.reference], folder / "panels", seed=seed,
+                             device=device)  # fmt: skip
+        made = evaluate(model, samplers, images, recipe.evaluation, seed=seed, device=device, progress=report,
+                        skipped=skipped, processes=Processes(launch.rank, launch.num))  # fmt: skip
+    if not launch.is_main:
+        return None
     metrics = {"name": recipe.name, **made, "train": train}
     write(folder / "metrics.json", json.dumps(metrics, indent=2))
     return metrics
@@ -244,8 +264,9 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     console = Console(stderr=True)
+    silent = not console.is_terminal or os.environ.get("RANK", "0") != "0"  # of several processes, the main one speaks
     columns = ("{task.description:>16}", *Progress.get_default_columns()[1:2], MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=silent) as bar:
         tasks: dict[str, Any] = {}
 
         def report(what: str, done: int, total: int | None) -> None:

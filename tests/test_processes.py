@@ -14,7 +14,7 @@ import pytest
 
 import genzoo
 from genzoo.recipe import read
-from genzoo.run import run
+from genzoo.run import evaluate_run, run
 
 ROOT = Path(genzoo.__file__).parent.parent
 TINY = [
@@ -24,9 +24,9 @@ TINY = [
 ]  # fmt: skip
 
 
-def start(*words):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [sys.executable, *launcher, "-m", "genzoo", "run", *TINY, *map(str, words)]
+def start(*words, num=2):
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num}"]
+    command = [sys.executable, *launcher, "-m", "genzoo", *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -44,7 +44,7 @@ def lines(folder):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for a process in /proc")
 def test_a_process_that_dies_ends_the_run_which_goes_on_with_another_number(tmp_path):
     folder = tmp_path / "run"
-    process = start("train.steps=100000", "--out", folder)
+    process = start("run", *TINY, "train.steps=100000", "--out", folder)
     while len(lines(folder)) < 3 and process.poll() is None:
         time.sleep(0.05)
     if process.poll() is not None:
@@ -59,12 +59,14 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_with_another_number(tmp_
     assert f"go on with: genzoo run {folder}/recipe.yaml --out {folder} --resume" in err
     done = lines(folder)[-1]["step"]
 
-    code, _, err = end(start("train.steps=100000", "--out", folder))  # one message, whatever the number of processes
+    code, _, err = end(
+        start("run", *TINY, "train.steps=100000", "--out", folder)
+    )  # one message, whatever the number of processes
     assert code != 0 and err.count("exists: --resume goes on with that run") == 1
 
     steps = done + 7
     run(read(TINY[0], [*TINY[1:], f"train.steps={steps}"]), folder, resume=True)
-    code, out, err = end(start(f"train.steps={steps + 6}", "--out", folder, "--resume"))
+    code, out, err = end(start("run", *TINY, f"train.steps={steps + 6}", "--out", folder, "--resume"))
     assert code == 0, err
     assert out.count("svae_digits: ") == 1
     logged = [line["step"] for line in lines(folder)]
@@ -72,3 +74,23 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_with_another_number(tmp_
     assert json.loads((folder / "metrics.json").read_text())["train"]["steps"] == steps + 6
     assert json.loads((folder / "lock.json").read_text())["num_processes"] == 2
     assert genzoo.load(folder).image_shape == (1, 16, 16)
+
+
+def test_processes_share_an_evaluation_and_change_no_value(tmp_path):
+    folder = tmp_path / "run"
+    options = ["evaluation.num_samples=11", "evaluation.num_reference=11", "evaluation.batch_size=2",
+               "evaluation.metrics=[fd,kid]", "evaluation.allow_few=true", "samplers=[prior,gmm]"]  # fmt: skip
+    run(read(TINY[0], [*TINY[1:], "train.steps=2"]), folder)
+    alone = evaluate_run(folder, tuple(options))
+    (folder / "samplers" / "gmm.safetensors").unlink()
+    code, out, err = end(start("eval", folder, *options, num=3))
+    assert code == 0, err
+    assert out.count("svae_digits: ") == 1
+    shared = json.loads((folder / "metrics.json").read_text())
+    assert len(shared["scores"]) == len(alone["scores"]) == 2 * 3 * 4
+    for one, other in zip(alone["scores"], shared["scores"], strict=True):
+        assert other.pop("value") == pytest.approx(one.pop("value"), rel=1e-6)
+        assert other.pop("standard_error", 0) == pytest.approx(one.pop("standard_error", 0), rel=1e-6)
+        assert one == other
+    assert shared["split"] == alone["split"] and shared["train"] == alone["train"]
+    assert shared["latent"] == alone["latent"]

@@ -89,11 +89,16 @@ def run(
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @as_json
 def evaluate(folder: Path, overrides: tuple, as_json: bool) -> None:
-    """Score a finished or interrupted run again; KEY=VALUE may change `evaluation`, `samplers` and `data.root`."""
+    """Score a finished or interrupted run again; KEY=VALUE may change `evaluation`, `samplers` and `data.root`.
+
+    Several processes share the images: torchrun --nproc-per-node 2 -m genzoo eval RUN.
+    """
     from genzoo import run as runs
     from genzoo.cli.summary import summary
 
     metrics = runs.evaluate_run(folder, overrides)
+    if metrics is None:  # of several processes, the main one speaks
+        return
     click.echo(json.dumps(metrics, indent=2) if as_json else summary(metrics, folder))
 
 

@@ -17,6 +17,7 @@ from genzoo.evaluation.latent import latent_diagnostics
 from genzoo.evaluation.metrics import Side, needs_features, score
 from genzoo.evaluation.plan import Reference, against, key_of, make_extractors, num_samples_of, plan_scores
 from genzoo.evaluation.posteriors import Progress, encode, evaluating, pick, stage
+from genzoo.evaluation.processes import ALONE, Processes
 from genzoo.evaluation.record import versions
 from genzoo.evaluation.sources import Images, from_array
 from genzoo.evaluation.split import SplitDiagnostics
@@ -33,13 +34,15 @@ def evaluate(
     device: torch.device | str,
     progress: Progress | None = None,
     skipped: Mapping[str, str] | None = None,
-) -> dict:
+    processes: Processes = ALONE,
+) -> dict | None:
     """Scores of reconstructions and of every (fitted) sampler, for the image, each branch and their mix.
 
     splits: name -> uint8 n h w c; `config.reference` must be one of them. seed: of the samples, unless the config has
-    one; every generator starts from it anew. skipped: samplers that could not be fitted, with the reason. Returns the
-    "protocol", "latent", "split" and "scores" of metrics.json; a score that cannot be made has value None and says why,
-    or raises UserError when `config.strict` is set.
+    one; every generator starts from it anew. skipped: samplers that could not be fitted, with the reason. processes:
+    those that share the images; their number changes no value. Returns, on the main one of them, the "protocol",
+    "latent", "split" and "scores" of metrics.json; a score that cannot be made has value None and says why, or raises
+    UserError when `config.strict` is set.
     """
     seed = seed if config.seed is None else config.seed
     pick(splits, config.reference)
@@ -52,27 +55,33 @@ def evaluate(
     common = references[config.reference, config.num_reference]
     extractors, absent = make_extractors(config, device)
     plan, scores = plan_scores(config, samplers, skipped or {}, extractors, absent, references, seed)
-    real = _reference_sides(config, plan, extractors, references, device, progress)
+    real = _reference_sides(config, plan, extractors, references, device, progress, processes)
     split = SplitDiagnostics()
     with evaluating(model):
         images = Spread(splits[config.reference], config.num_reference)
-        mean, variance = encode(model, images, device, config.batch_size, stage(progress, "encode"))
+        mean, variance = encode(model, images, device, config.batch_size, stage(progress, "encode"), processes)
+        with torch.inference_mode():
+            parts = ["y", *model.decode(mean[:1].to(device)).branches]
         for generator, todo in plan.items():
             if generator == "reconstruction":  # also where it is not scored: the split is judged by it
-                made = _decode(model, mean[: config.num_samples], device, config.batch_size, split)
+                made = _decode(model, mean[: config.num_samples], device, config.batch_size, processes, split)
             elif todo:
                 z = samplers[generator].sample(config.num_samples, torch.Generator().manual_seed(seed))
-                made = _decode(model, z, device, config.batch_size)
+                made = _decode(model, z, device, config.batch_size, processes)
             else:
                 continue
             needed = {key_of(metric): extractors[key_of(metric)] for metric, _ in todo}
             num = num_samples_of(generator, config, common.num)
-            made = _features(made, num, needed, device, stage(progress, generator))
-            sides = {key: _sides(parts) for key, parts in made.items()}
+            made = _features(made, num, parts, needed, device, stage(progress, generator), processes)
+            if processes.rank > 0:
+                continue
+            sides = {key: _sides(rows) for key, rows in made.items()}
             for metric, entry in todo:
                 for part, side in sides[key_of(metric)].items():
                     for name, value in score(metric, real[key_of(metric), against(config, metric)], side, seed).items():
                         scores.append({**entry, "metric": name, "part": part, **value})
+    if processes.rank > 0:
+        return None
     return {
         "protocol": {
             "seed": seed,
@@ -100,6 +109,7 @@ def _reference_sides(
     references: dict[Reference, Images],
     device: torch.device | str,
     progress: Progress | None,
+    processes: Processes,
 ) -> dict[tuple[str, Reference], Side]:
     """(extractor, reference) -> side: all the features where a metric needs them, else statistics, from the cache."""
     whole: dict[tuple[str, Reference], bool] = {}
@@ -114,6 +124,7 @@ def _reference_sides(
             device=device,
             batch_size=config.batch_size,
             progress=progress,
+            processes=processes,
         )
         for (key, reference), features in whole.items()
     }
@@ -121,36 +132,47 @@ def _reference_sides(
 
 @torch.inference_mode()
 def _decode(
-    model: nn.Module, z: Tensor, device: torch.device | str, batch_size: int, split: SplitDiagnostics | None = None
-) -> Iterator[dict[str, Tensor]]:
-    """The image (y) and each branch, uint8 b c h w, batch by batch."""
-    for part in z.split(batch_size):
-        composition: Composition = model.decode(part.to(device))
+    model: nn.Module,
+    z: Tensor,
+    device: torch.device | str,
+    batch_size: int,
+    processes: Processes,
+    split: SplitDiagnostics | None = None,
+) -> Iterator[tuple[slice, dict[str, Tensor]]]:
+    """This process's batches: which of z, and of these the image (y) and each branch, uint8 b c h w."""
+    for number, start in enumerate(range(0, len(z), batch_size)):
+        rows, mine = slice(start, start + batch_size), processes.owns(number)
+        if not mine and not split:  # the split is judged by all the images
+            continue
+        composition: Composition = model.decode(z[rows].to(device))
         if split:
             split.add(composition)
-        yield {name: quantize(x) for name, x in {"y": composition.image, **composition.branches}.items()}
+        if mine:
+            yield rows, {name: quantize(x) for name, x in {"y": composition.image, **composition.branches}.items()}
 
 
 def _features(
-    made: Iterator[dict[str, Tensor]],
+    made: Iterator[tuple[slice, dict[str, Tensor]]],
     num: int,
+    parts: list[str],
     extractors: dict[str, Features],
     device: torch.device | str,
     progress: Callable[[int, int], None] | None,
+    processes: Processes,
 ) -> dict[str, dict[str, Tensor]]:
     """extractor -> part -> features num dim, float32 on the CPU. Images are kept no longer than a batch."""
-    features = {label: {} for label in extractors}
+    features = {
+        label: {part: torch.zeros(num, extractor.dim) for part in parts} for label, extractor in extractors.items()
+    }
     done = 0
-    for parts in made:
+    for rows, images in made:
         for label, extractor in extractors.items():
-            for part, images in parts.items():
-                if part not in features[label]:
-                    features[label][part] = torch.empty(num, extractor.dim)
-                features[label][part][done : done + len(images)] = extractor(images.to(device))
-        done += len(parts["y"])
+            for part in parts:
+                features[label][part][rows] = extractor(images[part].to(device)).cpu()
+        done += len(images["y"])
         if progress:
-            progress(done, num)
-    return features
+            progress(min(done * processes.num, num), num)
+    return {label: {part: processes.sum(rows) for part, rows in made.items()} for label, made in features.items()}
 
 
 def _sides(features: dict[str, Tensor]) -> dict[str, Side]:

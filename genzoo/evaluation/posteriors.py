@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genzoo.errors import UserError
 from genzoo.evaluation.images import Spread, batches
+from genzoo.evaluation.processes import ALONE, Processes
 from genzoo.parts import Sampler
 
 log = logging.getLogger(__name__)
@@ -71,13 +72,17 @@ def encode(
     device: torch.device | str,
     batch_size: int,
     progress: Callable[[int, int], None] | None = None,
+    processes: Processes = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """uint8 n h w c -> the posteriors' mean and variance, n *latent_shape, float32 on the CPU."""
-    mean = torch.empty(len(images), *model.latent_shape)
-    variance = torch.empty_like(mean)
+    mean = torch.zeros(len(images), *model.latent_shape)
+    variance = torch.zeros_like(mean)
     done = 0
     with evaluating(model):
-        for batch in batches(images, batch_size):
+        for number, batch in enumerate(batches(images, batch_size)):
+            if not processes.owns(number):
+                done += len(batch)
+                continue
             x = batch.to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
             posterior = model.encode(x)
             mean[done : done + len(x)] = posterior.mean
@@ -85,7 +90,7 @@ def encode(
             done += len(x)
             if progress:
                 progress(done, len(images))
-    return mean, variance
+    return processes.sum(mean), processes.sum(variance)
 
 
 def pick(splits: Mapping[str, np.ndarray], name: str) -> np.ndarray:

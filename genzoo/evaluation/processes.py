@@ -33,6 +33,10 @@ class Processes:
         """The indices, of num images, that are this process's."""
         return np.arange(self.rank, num, self.num)
 
+    def owns(self, batch: int) -> bool:
+        """Whether the batch of that number is this process's."""
+        return batch % self.num == self.rank
+
     def sum(self, x: Tensor) -> Tensor:
         """x added over the processes, on every one of them."""
         if self.num == 1:

@@ -28,7 +28,7 @@ class Launch:
     """
 
     def __init__(self) -> None:
-        self.rank, self.num = 0, 1
+        self.rank, self.num, self.device = 0, 1, None  # the device: None where PyTorch may choose
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return
         from accelerate import PartialState
@@ -36,7 +36,7 @@ class Launch:
         from torch.distributed.distributed_c10d import _get_default_store
 
         state = PartialState(cpu=not torch.accelerator.is_available())
-        self.rank, self.num = state.process_index, state.num_processes
+        self.rank, self.num, self.device = state.process_index, state.num_processes, state.device
         self._store = PrefixStore("genzoo", _get_default_store())
         if not self.is_main:
             logging.getLogger("genzoo").setLevel(logging.ERROR)

@@ -71,6 +71,7 @@ def train(
     section of metrics.json. Raises Interrupted after SIGINT or SIGTERM, once a checkpoint is saved; UserError for
     settings that cannot work, a loss that is not finite, too little memory, or a full disk.
     """
+    from accelerate.utils import broadcast
     from accelerate.utils.memory import should_reduce_batch_size
 
     check(config)
@@ -86,6 +87,9 @@ def train(
         ) from error
     if state.average:
         model.load_state_dict(state.average.model.state_dict())
+    if state.accelerator.num_processes > 1:
+        for buffer in model.buffers():  # BatchNorm's averages hold each process's own images of the last step
+            broadcast(buffer)
     model.eval()
     return summarize(state)
 
