@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Iterator
@@ -67,6 +68,8 @@ def recipes_cp(recipe: str, target: Path | None) -> None:
 @as_json
 def recipes_validate(recipe: str, overrides: tuple, plugins: tuple, as_json: bool) -> None:
     """Check RECIPE and build its model on the meta device: shapes, parameters, memory. Reads no data."""
+    gc.disable()  # almost all of this is imports, which make no garbage to look for
+
     from genzoo import run as runs
     from genzoo.measure import measure
     from genzoo.recipe import read
