@@ -1,13 +1,14 @@
 """Training speed side by side: genzoo, a bare loop, pythae's trainer, a Lightning module; and the data feeds alone.
 
-    python benchmarks/training.py [--short] [--out benchmarks/results/training.json]
+    python benchmarks/training.py [--short] [--precision bf16] [--out benchmarks/results/training.json]
 
-Every contestant trains the same network (a plain VAE from genzoo's parts) on uint8 images at the same batch size and in
-the same precision, in a process of its own; rounds alternate between them, and ratios are of medians. genzoo runs with
-everything on: data from a memory map, EMA, log lines, checkpoints, pictures. The bare loop has its images as float32 on
-the device and does nothing but train, so the share of a contestant's time outside the model is 1 - its images/s over
-the bare loop's. Start-up is not counted for genzoo and the bare loop, and is a matter of seconds for the others.
-pythae and lightning are left out where they are not installed: pip install pythae lightning.
+Every contestant trains the same network (a plain VAE from genzoo's parts) on uint8 images at the same batch size, in a
+process of its own; rounds alternate between them, and ratios are of medians. genzoo runs with everything on: data from
+a memory map, EMA, log lines, and a checkpoint and a picture, whose cost is measured once and spread over the default
+interval between two of them. The bare loop has its images as float32 on the device and does nothing but train, so the
+share of a contestant's time outside the model is 1 - its images/s over the bare loop's. Start-up and the first steps
+are not counted. pythae's mixed precision is CUDA's: on a CPU it trains in fp32 whatever is asked. pythae and lightning
+are left out where they are not installed: pip install pythae lightning.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from torch import nn
 ROOT = Path(__file__).parent.parent
 NETWORKS = {"small": 8, "medium": 16, "published": 64}  # base_dim
 BATCH, LR, NUM_IMAGES = 100, 1e-4, 10_000
+WARM_UP = 3  # steps that are not counted
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NEEDS = {"genzoo": "genzoo", "bare": "torch", "pythae": "pythae", "lightning": "lightning"}
 
@@ -92,6 +94,27 @@ def loader(images: np.ndarray, workers: int = 2) -> torch.utils.data.DataLoader:
     )
 
 
+class Clock:
+    """A step's seconds, over all steps after the warm-up; `module` runs once a step."""
+
+    def __init__(self, module: nn.Module, steps: int):
+        self._steps, self._count = steps, 0
+        module.register_forward_pre_hook(self._tick)
+
+    def _tick(self, *_: object) -> None:
+        if self._count in (WARM_UP, self._steps - 1):
+            _synchronize()
+        if self._count == WARM_UP:
+            self.began = time.perf_counter()
+        if self._count == self._steps - 1:
+            self.ended = time.perf_counter()
+        self._count += 1
+
+    @property
+    def step_seconds(self) -> float:
+        return (self.ended - self.began) / (self._steps - 1 - WARM_UP)
+
+
 def run_genzoo(base_dim: int, size: int, steps: int, precision: str, folder: Path) -> float:
     from genzoo.evaluation.panels import panel
     from genzoo.training.config import TrainConfig
@@ -103,13 +126,19 @@ def run_genzoo(base_dim: int, size: int, steps: int, precision: str, folder: Pat
     def draw(model: nn.Module, step: int) -> None:
         panel(model.decode(z.to(DEVICE)), folder / "panels" / f"{step}.png")
 
-    every = max(steps // 2, 1)
     config = TrainConfig(
-        steps=steps, batch_size=BATCH, optimizer={"name": "adam", "lr": LR}, precision=precision, ema=0.999,
-        log_every=min(50, every), checkpoint_every=every, panel_every=every,
-    )  # fmt: skip
-    images = stored_images(size, folder)
-    return train(model, objective, images, config, folder=folder / "run", seed=0, panel=draw, progress=False)["seconds"]
+        steps=steps,
+        batch_size=BATCH,
+        optimizer={"name": "adam", "lr": LR},
+        precision=precision,
+        ema=0.999,
+        log_every=10,
+    )
+    clock = Clock(objective, steps)
+    train(model, objective, stored_images(size, folder), config, folder=folder / "run", seed=0, panel=draw,
+          progress=False)  # fmt: skip
+    now_and_then = time.perf_counter() - clock.ended - clock.step_seconds  # after the last step: checkpoint, picture
+    return clock.step_seconds + now_and_then / config.checkpoint_every
 
 
 def run_bare(base_dim: int, size: int, steps: int, precision: str, folder: Path) -> float:
@@ -118,16 +147,14 @@ def run_bare(base_dim: int, size: int, steps: int, precision: str, folder: Path)
     x = torch.rand(10 * BATCH, 3, size, size, device=DEVICE).to(memory_format=torch.channels_last)
     step, batches = torch.zeros((), device=DEVICE), x.split(BATCH)
     torch.backends.cudnn.benchmark = True
-    _synchronize()
-    start = time.perf_counter()
+    clock = Clock(objective, steps)
     for i in range(steps):
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
             loss = objective(model, batches[i % len(batches)], step)["loss"]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    _synchronize()
-    return time.perf_counter() - start
+    return clock.step_seconds
 
 
 def run_lightning(base_dim: int, size: int, steps: int, precision: str, folder: Path) -> float:
@@ -153,12 +180,9 @@ def run_lightning(base_dim: int, size: int, steps: int, precision: str, folder: 
         max_steps=steps, accelerator="auto", devices=1, precision={"bf16": "bf16-mixed", "fp32": "32-true"}[precision],
         default_root_dir=folder, enable_progress_bar=False, enable_model_summary=False, logger=False,
     )  # fmt: skip
-    data = loader(stored_images(size, folder))
-    _synchronize()
-    start = time.perf_counter()
-    trainer.fit(Experiment(), data)
-    _synchronize()
-    return time.perf_counter() - start
+    clock = Clock(objective, steps)
+    trainer.fit(Experiment(), loader(stored_images(size, folder)))
+    return clock.step_seconds
 
 
 def run_pythae(base_dim: int, size: int, steps: int, precision: str, folder: Path) -> float:
@@ -191,17 +215,15 @@ def run_pythae(base_dim: int, size: int, steps: int, precision: str, folder: Pat
     config = VAEConfig(input_dim=(3, size, size), latent_dim=model.latent_shape[0], reconstruction_loss="mse")
     images = torch.rand(min(steps * BATCH, NUM_IMAGES), 3, size, size)
     training = BaseTrainerConfig(
-        output_dir=str(folder), num_epochs=max(1, steps * BATCH // len(images)), learning_rate=LR,
+        output_dir=str(folder), num_epochs=-(-steps * BATCH // len(images)), learning_rate=LR,
         per_device_train_batch_size=BATCH, optimizer_cls="Adam", amp=precision == "bf16",
     )  # fmt: skip
     trainer = BaseTrainer(
         VAE(config, Encoder(), Decoder()), BaseDataset(images, torch.zeros(len(images))), training_config=training
     )
-    _synchronize()
-    start = time.perf_counter()
+    clock = Clock(trainer.model, steps)
     trainer.train()
-    _synchronize()
-    return (time.perf_counter() - start) * steps * BATCH / (training.num_epochs * len(images))
+    return clock.step_seconds
 
 
 RUNNERS = {"genzoo": run_genzoo, "bare": run_bare, "pythae": run_pythae, "lightning": run_lightning}
@@ -213,13 +235,13 @@ def one(name: str, base_dim: int, size: int, steps: int, precision: str) -> dict
     if name in ("genzoo", "bare"):  # as genzoo's command line does, so that the two differ by the trainer alone
         keep_freed_memory()  # the others train as their users start them
     with tempfile.TemporaryDirectory() as folder:
-        seconds = RUNNERS[name](base_dim, size, steps, precision, Path(folder))
+        seconds = RUNNERS[name](base_dim, size, steps, precision, Path(folder))  # a step's
     peak = (
         torch.cuda.max_memory_allocated()
         if DEVICE.type == "cuda"
         else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     )
-    return {"images_per_s": steps * BATCH / seconds, "peak_bytes": peak}
+    return {"images_per_s": BATCH / seconds, "peak_bytes": peak}
 
 
 def feeds(size: int, seconds: float) -> dict[str, float]:
@@ -267,8 +289,8 @@ def main() -> None:
     arguments.add_argument(
         "--short", action="store_true", help="one round of few steps of the small network: does it run"
     )
-    arguments.add_argument("--steps", type=int, default=200)
-    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--seconds", type=float, default=15, help="of training in a round, about")
+    arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--precision", choices=["fp32", "bf16"], default="bf16" if DEVICE.type == "cuda" else "fp32")
     arguments.add_argument("--networks", nargs="+", choices=NETWORKS, default=[*NETWORKS])
     arguments.add_argument("--sizes", nargs="+", type=int, default=[32, 64])
@@ -280,27 +302,32 @@ def main() -> None:
         print(json.dumps(one(name, int(base_dim), int(size), int(steps), options.precision)))
         return
     if options.short:
-        options.steps, options.rounds, options.networks, options.sizes = 4, 1, ["small"], [32]
+        options.seconds, options.rounds, options.networks, options.sizes = 1, 1, ["small"], [32]
     names = [name for name, package in NEEDS.items() if find_spec(package)]
     result = {
         "command": " ".join(["python", *sys.argv]), "torch": torch.__version__, "python": platform.python_version(),
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"cpu, {os.cpu_count()} cores",
-        "precision": options.precision, "batch_size": BATCH, "steps": options.steps, "rounds": options.rounds,
-        "training": [],
+        "precision": options.precision, "batch_size": BATCH, "rounds": options.rounds, "training": [],
     }  # fmt: skip
     for size in options.sizes:
         for network in options.networks:
             runs = {name: [] for name in names}
+
+            def measure(name: str, steps: int, base_dim: int = NETWORKS[network], size: int = size) -> dict:
+                word = f"{name},{base_dim},{size},{steps}"
+                command = [sys.executable, __file__, "--one", word, "--precision", options.precision]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+                return json.loads(done.stdout.splitlines()[-1])
+
+            rate = measure("bare", WARM_UP + 3)["images_per_s"]
+            steps = WARM_UP + 3 + int(options.seconds * rate / BATCH)
             for _ in range(options.rounds):
                 for name in names:
-                    word = f"{name},{NETWORKS[network]},{size},{options.steps}"
-                    command = [sys.executable, __file__, "--one", word, "--precision", options.precision]
-                    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
-                    runs[name].append(json.loads(done.stdout.splitlines()[-1]))
+                    runs[name].append(measure(name, steps))
             medians = {name: statistics.median(run["images_per_s"] for run in many) for name, many in runs.items()}
             for name, many in runs.items():
                 row = {
-                    "network": network, "size": size, "trainer": name, "images_per_s": medians[name],
+                    "network": network, "size": size, "trainer": name, "steps": steps, "images_per_s": medians[name],
                     "to_bare": medians[name] / medians["bare"],
                     "outside_the_model": 1 - medians[name] / medians["bare"],
                     "genzoo_to_this": medians["genzoo"] / medians[name],
