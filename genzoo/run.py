@@ -125,7 +125,9 @@ def _run(
         summary = train(model, parts.objective, images, recipe.train, folder=folder, seed=recipe.seed, resume=resume,
                         panel=draw, profile=profile, metadata={"recipe": recipe.to_yaml()})  # fmt: skip
         if launch.is_main:  # what training cost is known now, whatever becomes of the scores
-            write(folder / "metrics.json", json.dumps({"name": recipe.name, "train": summary}, indent=2))
+            made = _metrics(folder)  # of a run that had ended, scores that still hold
+            kept = made if made.get("train", {}).get("steps") == summary["steps"] else {"name": recipe.name}
+            write(folder / "metrics.json", json.dumps({**kept, "train": summary}, indent=2))
         return _score(model, recipe, parts, splits, folder, summary, launch)
 
 
@@ -150,12 +152,11 @@ def evaluate_run(folder: Path, overrides: tuple[str, ...] = ()) -> dict | None:
         model = load(folder, launch.device)
         with launch.first("prepared"):
             splits = prepare_splits(parts, recipe)
-        metrics = folder / "metrics.json"
-        train = json.loads(metrics.read_text(encoding="utf-8")).get("train") if metrics.is_file() else None
+        train = _metrics(folder).get("train") or _progress_so_far(folder)
         with locked(folder) if launch.is_main else nullcontext():
             if launch.is_main:
                 write_recipe(folder, recipe)
-            return _score(model, recipe, parts, splits, folder, train or _progress_so_far(folder), launch)
+            return _score(model, recipe, parts, splits, folder, train, launch)
 
 
 def sample(folder: Path, num: int, out: Path, *, sampler: str | None = None, part: str = "y", seed: int = 0) -> None:
@@ -282,6 +283,12 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
 def _first(images: Any, num: int = 12) -> torch.Tensor:
     """uint8 n h w c -> the first images as b c h w in [0, 1]."""
     return torch.from_numpy(images[:num].copy()).permute(0, 3, 1, 2).float() / 255
+
+
+def _metrics(folder: Path) -> dict[str, Any]:
+    """What metrics.json holds already."""
+    file = folder / "metrics.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _progress_so_far(folder: Path) -> dict[str, Any]:

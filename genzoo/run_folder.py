@@ -84,7 +84,7 @@ def lock_record(recipe: Recipe, splits: dict[str, Split], command: list[str] | N
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {"genzoo": __version__, "python": platform.python_version()}
-    for package in ("torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "pydantic"):
+    for package in ("torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "zuko", "pydantic"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

@@ -116,6 +116,27 @@ def test_two_processes_never_share_a_run(tmp_path, genzoo_cli):
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+@pytest.mark.parametrize("steps", [2, 3])
+def test_scores_outlast_a_scoring_that_fails_while_they_hold(finished, tmp_path, monkeypatch, steps):
+    import shutil
+
+    import genzoo.evaluation.evaluate
+    from genzoo.run import run
+
+    def fails(*_, **__):
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    before = json.loads((folder / "metrics.json").read_text())
+    monkeypatch.setattr(genzoo.evaluation.evaluate, "evaluate", fails)
+    with pytest.raises(KeyboardInterrupt):
+        run(read(folder / "recipe.yaml", [f"train.steps={steps}"]), folder, resume=True)
+    after = json.loads((folder / "metrics.json").read_text())
+    assert after["train"]["steps"] == steps
+    assert after.get("scores") == (before["scores"] if steps == 2 else None)
+
+
 def test_resume_trains_on(finished, tmp_path, genzoo_cli):
     import shutil
 

@@ -21,7 +21,7 @@ OWN = {
 def versions() -> dict[str, str]:
     """Of the libraries that a score depends on."""
     found = {"genzoo": __version__, "python": platform.python_version()}
-    for package in ("torch", "torchvision", "timm", "numpy", "pillow"):
+    for package in ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "zuko"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
