@@ -10,38 +10,24 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from genzoo.config import Config
 from genzoo.data.files import Root, Tree
-from genzoo.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS, SUFFIXES, center_square, decode_all, load_image
+from genzoo.data.images import SUFFIXES, center_square, decode_all, load_image
+from genzoo.data.square import PROCESSING, SquareConfig, SquareImages
 from genzoo.errors import UserError
-from genzoo.parts import Shape
 
 SPLIT_FOLDERS = {"train": "train", "test": "test", "val": "valid", "valid": "valid", "validation": "valid"}
 
 
-class Folder:
+class Folder(SquareImages):
     """Images of any size and mode: the central square, resized with antialiasing (bicubic).
 
     A tree with a `train` folder is split by its `train`, `test` and `val` folders (`val` alone serves as test);
     any other tree is split by a hash of the paths, so that adding images moves no old one to the other side.
     """
 
-    class Config(Config):
+    class Config(SquareConfig):
         root: Root | None = Field(None, description="folder of images, nested as you like, or a zip of one")
-        size: int = Field(64, ge=8, le=1024, description="height and width in pixels after the resize")
-        channels: int = Field(3, ge=1, le=4, description="1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha")
         test_fraction: float = Field(0.1, gt=0, lt=1, description="share of test images where no folder says which")
-        skip_corrupt: bool = Field(False, description="leave corrupt images out, with a count, instead of refusing")
-        max_pixels: int = Field(
-            MAX_PIXELS, ge=1, le=PILLOW_MAX_PIXELS, description="images of more pixels are refused before decoding"
-        )
-
-    splits: tuple[str, ...] = ("train", "test")
-
-    def __init__(self, config: Config):
-        self.config = config
-        self.image_shape: Shape = (config.channels, config.size, config.size)
-        self.notes: dict[str, dict] = {}
 
     def locate(self) -> dict:
         if self.config.root is None:
@@ -54,7 +40,7 @@ class Folder:
         return {
             **self.tree.identity(),
             "split": rule,
-            "processing": "upright by EXIF, alpha on white (unless kept), central square, Pillow bicubic",
+            "processing": PROCESSING,
             "num_images": {split: len(names) for split, names in self.files.items()},
         }
 

@@ -10,20 +10,18 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from genzoo.config import Config
 from genzoo.data.encoded import Encoded, decode_stream
-from genzoo.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS
+from genzoo.data.square import PROCESSING, SquareConfig, SquareImages
 from genzoo.errors import UserError
-from genzoo.parts import Shape
 
 
-class HF:
+class HF(SquareImages):
     """Images of a `datasets` dataset, undecoded by it: the central square, resized with antialiasing (bicubic).
 
     With `streaming` nothing but the prepared images takes disk space. Code that a dataset brings along is never run.
     """
 
-    class Config(Config):
+    class Config(SquareConfig):
         root: str | None = Field(None, description="name on the hub (owner/name), or a folder that `datasets` can load")
         subset: str | None = Field(None, description="configuration of the dataset, where it has several")
         revision: str | None = Field(None, description="commit, branch or tag on the hub; null: its newest")
@@ -31,19 +29,6 @@ class HF:
         train: str = Field("train", description="split to train on; `datasets` slices like train[:90%] work, too")
         test: str = Field("test", description="split to test on")
         streaming: bool = Field(False, description="read without keeping the source; excludes slices of splits")
-        size: int = Field(64, ge=8, le=1024, description="height and width in pixels after the resize")
-        channels: int = Field(3, ge=1, le=4, description="1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha")
-        skip_corrupt: bool = Field(False, description="leave corrupt images out, with a count, instead of refusing")
-        max_pixels: int = Field(
-            MAX_PIXELS, ge=1, le=PILLOW_MAX_PIXELS, description="images of more pixels are refused before decoding"
-        )
-
-    splits = ("train", "test")
-
-    def __init__(self, config: Config):
-        self.config = config
-        self.image_shape: Shape = (config.channels, config.size, config.size)
-        self.notes: dict[str, dict] = {}
 
     def locate(self) -> dict:
         config = self.config
@@ -57,7 +42,7 @@ class HF:
         return {
             "dataset": config.root,
             "fingerprint": f"{builder.config_id} {builder.hash}",
-            "processing": "upright by EXIF, alpha on white (unless kept), central square, Pillow bicubic",
+            "processing": PROCESSING,
             "num_images": {split: known[name].num_examples for split, name in names.items() if name in known},
         }
 

@@ -10,17 +10,16 @@ from itertools import islice
 import numpy as np
 from pydantic import Field
 
-from genzoo.config import Config
 from genzoo.data.encoded import Encoded, decode_stream, draw
 from genzoo.data.files import MAX_FILE_BYTES
-from genzoo.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS, SUFFIXES
+from genzoo.data.images import SUFFIXES
+from genzoo.data.square import PROCESSING, SquareConfig, SquareImages
 from genzoo.errors import UserError
-from genzoo.parts import Shape
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
-class WebDataset:
+class WebDataset(SquareImages):
     """The images of WebDataset shards: the central square, resized with antialiasing (bicubic).
 
     A sample is the members of one name up to its first dot (https://github.com/webdataset/webdataset); other members
@@ -28,7 +27,7 @@ class WebDataset:
     holds the few images in work. Each address needs fsspec's package for it: s3:// s3fs, gs:// gcsfs, http:// aiohttp.
     """
 
-    class Config(Config):
+    class Config(SquareConfig):
         root: str | None = Field(
             None, description="training shards: path/{000..099}.tar, a path with * or one file; or such a URL"
         )
@@ -39,19 +38,6 @@ class WebDataset:
         image: str | None = Field(
             None, description="what follows the first dot in the name of a sample's image; null: any image suffix"
         )
-        size: int = Field(64, ge=8, le=1024, description="height and width in pixels after the resize")
-        channels: int = Field(3, ge=1, le=4, description="1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha")
-        skip_corrupt: bool = Field(False, description="leave corrupt images out, with a count, instead of refusing")
-        max_pixels: int = Field(
-            MAX_PIXELS, ge=1, le=PILLOW_MAX_PIXELS, description="images of more pixels are refused before decoding"
-        )
-
-    splits = ("train", "test")
-
-    def __init__(self, config: Config):
-        self.config = config
-        self.image_shape: Shape = (config.channels, config.size, config.size)
-        self.notes: dict[str, dict] = {}
 
     def locate(self) -> dict:
         if self.config.root is None:
@@ -65,7 +51,7 @@ class WebDataset:
             "split": "by shards"
             if self.config.test
             else f"test where sha256(name) / 2^256 < {self.config.test_fraction}",
-            "processing": "upright by EXIF, alpha on white (unless kept), central square, Pillow bicubic",
+            "processing": PROCESSING,
         }
 
     def read(self, split: str, start: int = 0) -> Iterator[np.ndarray]:

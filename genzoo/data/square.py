@@ -1,0 +1,33 @@
+"""What the datasets of images of any size share: their options, and what is done to an image."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from genzoo.config import Config
+from genzoo.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS
+from genzoo.parts import Shape
+
+PROCESSING = "upright by EXIF, alpha on white (unless kept), central square, Pillow bicubic"
+
+
+class SquareConfig(Config):
+    """Options of images cut to their central square."""
+
+    size: int = Field(64, ge=8, le=1024, description="height and width in pixels after the resize")
+    channels: int = Field(3, ge=1, le=4, description="1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha")
+    skip_corrupt: bool = Field(False, description="leave corrupt images out, with a count, instead of refusing")
+    max_pixels: int = Field(
+        MAX_PIXELS, ge=1, le=PILLOW_MAX_PIXELS, description="images of more pixels are refused before decoding"
+    )
+
+
+class SquareImages:
+    """A dataset of such images; a subclass finds and reads them."""
+
+    splits: tuple[str, ...] = ("train", "test")
+
+    def __init__(self, config: SquareConfig):
+        self.config = config
+        self.image_shape: Shape = (config.channels, config.size, config.size)
+        self.notes: dict[str, dict] = {}
