@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from genzoo.training.sharding import local
 
 
 class Average:
     """`average <- d * average + (1 - d) * model`, for parameters and floating-point buffers; counters are copied.
 
     d = min(decay, (1 + step) / (10 + step)), so that a short run is no average with its random start.
+    average: a copy of `model`, which becomes its average; of sharded ones each process averages its shares.
     """
 
-    def __init__(self, model: nn.Module, decay: float):
-        self.decay = decay
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
-        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+    def __init__(self, average: nn.Module, model: nn.Module, decay: float):
+        self.decay, self.model = decay, average.eval().requires_grad_(False)
+        tensors = (map(local, module.state_dict().values()) for module in (average, model))
+        pairs = list(zip(*tensors, strict=True))
         # The tensors are listed once: walking two state dicts at every step costs more than the arithmetic.
         self._floats = list(zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True))
         self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]

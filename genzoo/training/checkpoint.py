@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genzoo.errors import UserError
+from genzoo.training.sharding import share_like
 
 log = logging.getLogger("genzoo")
 Groups = dict[str, dict[str, Tensor]]
@@ -125,9 +126,11 @@ def load_model(folder: Path, model: nn.Module) -> int:
 
 
 def load_weights(module: nn.Module, checkpoint: Path, group: str) -> None:
-    """Strict `load_state_dict`; UserError names the tensors that do not fit."""
+    """Strict `load_state_dict`, of a sharded module as well; UserError names the tensors that do not fit."""
+    own = module.state_dict()
     try:
-        module.load_state_dict(read_tensors(checkpoint, group))
+        tensors = read_tensors(checkpoint, group)
+        module.load_state_dict({name: share_like(tensor, own.get(name)) for name, tensor in tensors.items()})
     except (RuntimeError, FileNotFoundError) as error:
         raise UserError(f"{checkpoint} was made by another recipe: its {group} does not fit: {error}") from error
 

@@ -69,6 +69,11 @@ class TrainConfig(Strict):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto: bf16 where the GPU has it, the measured faster of fp32 and bf16 on a CPU, else fp32"
     )
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="several processes: ddp, each holds everything; fsdp (FSDP2), each holds a share of the weights, "
+        "the average and the optimizer's state",
+    )
     channels_last: bool = Field(True, description="memory layout of images and convolutions")
     sync_batch_norm: bool = Field(
         False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 from pathlib import Path
@@ -19,6 +20,7 @@ from genzoo.training.feed import Feed
 from genzoo.training.log import Rows, truncate
 from genzoo.training.optimizer import make_optimizer, make_schedule
 from genzoo.training.precision import resolve
+from genzoo.training.sharding import Sharding, share_like, whole
 from genzoo.training.step import Step, synchronize_batch_norm
 
 log = logging.getLogger("genzoo")
@@ -27,6 +29,7 @@ log = logging.getLogger("genzoo")
 class State:
     """The run at one moment, on the device that accelerate found.
 
+    model: the caller's. It is trained in place; sharded, a copy is, and `model` is filled when it is looked at.
     done: optimizer steps. saved: those of the newest checkpoint. seconds: training time up to where `resume` went on.
     """
 
@@ -65,12 +68,15 @@ class State:
         processes.wait_for_everyone()
 
         self.model = model
-        self.step = Step(model, objective, config.channels_last)
+        self.sharding = Sharding(self.device) if config.parallel == "fsdp" and processes.num_processes > 1 else None
+        # FSDP2 takes contiguous weights alone; the images are channels_last all the same.
+        trained = copy.deepcopy(model).to(memory_format=torch.contiguous_format) if self.sharding else model
+        self.step = Step(trained, objective, config.channels_last)
         if config.sync_batch_norm:
             self.step = synchronize_batch_norm(self.step, self.device, processes.num_processes)
         self.step.to(self.device).train()
         if config.channels_last:
-            self.step.to(memory_format=torch.channels_last)
+            (model if self.sharding else self.step).to(memory_format=torch.channels_last)
         self.clock = torch.zeros((), dtype=torch.int64, device=self.device)  # `done`, for the objective
         self.precision = self._precision(resume, processes)
         AcceleratorState._reset_state()  # of another training in this process, perhaps in another precision
@@ -80,15 +86,27 @@ class State:
             log_with=list(config.trackers) or None,
             project_dir=folder / "trackers",
         )
+        average = None if config.ema is None else copy.deepcopy(self.step.model)
+        if self.sharding:
+            self.sharding.shard(self.step)
+            if average is not None:
+                self.sharding.shard(average)
+        self.average = None if average is None else Average(average, self.step.model, config.ema)
         optimizer = make_optimizer(self.step, config.optimizer)
         self.schedule = make_schedule(optimizer, config.schedule, config.optimizer.lr, config.steps)
-        self.wrapped, scaled = self.accelerator.prepare(self.step, optimizer)
-        # Only fp16 needs accelerate's wrapper, which searches the disk for an optional package at every step.
-        self.optimizer = scaled if self.accelerator.scaler else optimizer
+        self.parameters = [parameter for parameter in self.step.parameters() if parameter.requires_grad]
+        if self.sharding:
+            seen = self.sharding.seen_by_optimizer
+            self.parameters = list(map(seen, self.parameters))
+            for group in optimizer.param_groups:
+                group["params"] = list(map(seen, group["params"]))
+            self.wrapped, self.optimizer = self.accelerator.prepare_model(self.step, evaluation_mode=True), optimizer
+        else:
+            self.wrapped, scaled = self.accelerator.prepare(self.step, optimizer)
+            # Only fp16 needs accelerate's wrapper, which searches the disk for an optional package at every step.
+            self.optimizer = scaled if self.accelerator.scaler else optimizer
         if config.compile != "off":
             self.wrapped.compile(mode=config.compile)
-        self.parameters = [parameter for parameter in self.step.parameters() if parameter.requires_grad]
-        self.average = None if config.ema is None else Average(model, config.ema)
         self.rows = Rows(self.accelerator)
         if resume and (path := checkpoint.newest(folder)):
             self._restore(path)
@@ -96,10 +114,14 @@ class State:
             truncate(folder / "train.jsonl", self.done)
         self.accelerator.wait_for_everyone()
 
-    @property
     def best_model(self) -> nn.Module:
-        """The model to look at: the average where there is one."""
-        return self.average.model if self.average else self.model
+        """The model to look at: the average where there is one. Of several processes, all must call this."""
+        best = self.average.model if self.average else self.step.model
+        if not self.sharding:
+            return best
+        for tensor, shares in zip(self.model.state_dict().values(), best.state_dict().values(), strict=True):
+            tensor.copy_(whole(shares))
+        return self.model
 
     def save(self, seconds: float, rows: list[list[float]], scalars: dict[str, float]) -> None:
         """Write a checkpoint.
@@ -107,13 +129,10 @@ class State:
         seconds: training time so far; rows: every step's scalars of the interval that is not over; scalars: their
         means, or those of the interval before where none has begun.
         """
-        groups: checkpoint.Groups = {
-            "model": self.model.state_dict(),
-            "objective": self.step.objective.state_dict(),
-            "optimizer": {},
-        }
+        modules = {"model": self.step.model, "objective": self.step.objective}
         if self.average:
-            groups["ema"] = self.average.model.state_dict()
+            modules["ema"] = self.average.model
+        groups: checkpoint.Groups = {name: module.state_dict() for name, module in modules.items()} | {"optimizer": {}}
         state = {
             **self._identity(),
             "step": self.done,
@@ -124,6 +143,8 @@ class State:
             "optimizer": checkpoint.pack(self.optimizer.state_dict(), "", groups["optimizer"]),
             "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
         }
+        if self.sharding:
+            groups = {name: self._gathered(tensors) for name, tensors in groups.items()}
         if self.accelerator.is_main_process:
             checkpoint.save(
                 self.folder, self.done, groups, state, keep=self.config.keep, keep_best=self.config.keep_best,
@@ -132,12 +153,17 @@ class State:
         self.saved = self.done
         self.accelerator.wait_for_everyone()
 
+    def _gathered(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Whole tensors, one after the other, on the CPU of the main process; nothing elsewhere."""
+        gathered = ((name, whole(tensor)) for name, tensor in tensors.items())
+        return {name: tensor.cpu() for name, tensor in gathered if self.accelerator.is_main_process}
+
     def _restore(self, path: Path) -> None:
         state = checkpoint.read_state(path)
         for name, value in self._identity().items():
             if state[name] != value:
                 raise UserError(f"{path} was made with {name} {state[name]}, not {value}; resume with the same")
-        checkpoint.load_weights(self.model, path, "model")
+        checkpoint.load_weights(self.step.model, path, "model")
         checkpoint.load_weights(self.step.objective, path, "objective")
         if self.average:
             checkpoint.load_weights(self.average.model, path, "ema")
@@ -147,7 +173,8 @@ class State:
             for name, value in values.items():
                 if isinstance(value, Tensor) and value.shape == parameters[i].shape:
                     # Fused optimizers walk weights and moments in memory order, so both need the same strides.
-                    values[name] = torch.empty_like(parameters[i], dtype=value.dtype).copy_(value)
+                    moment = torch.empty_like(parameters[i], dtype=value.dtype)
+                    values[name] = moment.copy_(share_like(value, moment))
         self.optimizer.load_state_dict(optimizer)
         if state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])

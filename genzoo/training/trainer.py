@@ -23,6 +23,7 @@ from genzoo.training.config import TrainConfig
 from genzoo.training.log import Log, averages, last_epoch
 from genzoo.training.optimizer import check_optimizer
 from genzoo.training.profile import profiling, stage
+from genzoo.training.sharding import check_sharding, whole
 from genzoo.training.signals import Interrupted, Signals
 from genzoo.training.state import State
 from genzoo.training.step import seed_step
@@ -35,6 +36,7 @@ def check(config: TrainConfig) -> None:
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     check_optimizer(config.optimizer)
+    check_sharding(config)
     available = {str(name) for name in get_available_trackers()}
     for name in config.trackers:
         if name not in LOGGER_TYPE_TO_CLASS:
@@ -85,8 +87,9 @@ def train(
             f"out of memory with train.batch_size {config.batch_size} in {config.grad_accumulation} part(s): raise "
             "train.grad_accumulation (the same training, less memory), or lower train.batch_size"
         ) from error
-    if state.average:
-        model.load_state_dict(state.average.model.state_dict())
+    if (best := state.best_model()) is not model:
+        model.load_state_dict(best.state_dict())
+    model.to(state.device)
     if state.accelerator.num_processes > 1:
         for buffer in model.buffers():  # BatchNorm's averages hold each process's own images of the last step
             broadcast(buffer)
@@ -174,11 +177,12 @@ class Trainer:
 
     def _clip(self) -> Tensor:
         """Clip the gradients where that is asked for; their norm before it."""
-        accelerator, parameters = self.state.accelerator, self.state.parameters
+        parameters = self.state.parameters
+        self.state.accelerator.unscale_gradients()  # of fp16's loss scale
+        norm = whole(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
         if self.config.clip_grad_norm is not None:
-            return accelerator.clip_grad_norm_(parameters, self.config.clip_grad_norm)
-        accelerator.unscale_gradients()  # of fp16's loss scale
-        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            nn.utils.clip_grads_with_norm_(parameters, self.config.clip_grad_norm, norm)
+        return norm
 
     def _finite(self, row: Tensor) -> bool:
         return bool(torch.isfinite(self.state.accelerator.reduce(row)).all())
@@ -242,9 +246,10 @@ class Trainer:
         self._interval_began = now
 
     def _show(self, panel: Panel) -> None:
+        model = self.state.best_model()
         if self.state.accelerator.is_main_process:
             with torch.no_grad():
-                made = panel(self.state.best_model.eval(), self.state.done)
+                made = panel(model.eval(), self.state.done)
             self.log.show(made or {}, self.state.done)
             self.state.step.train()
 

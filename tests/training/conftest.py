@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from genzoo.training import sharding
 from genzoo.training.config import TrainConfig
 from genzoo.training.trainer import train
 
@@ -118,4 +119,5 @@ def images():
 if __name__ == "__main__":
     settings = {key: json.loads(value) for key, value in (word.split("=") for word in sys.argv[2:])}
     torch.set_num_threads(1)
+    sharding.LARGE = 1000  # so that one layer is gathered by itself
     train_toy(Path(sys.argv[1]), resume=True, **settings)

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load
 
 from genzoo.training.checkpoint import newest
 from genzoo.training.trainer import Trainer
@@ -82,16 +84,39 @@ def test_sigkill(tmp_path, run, kills):
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
-def test_half_on_two_processes_and_half_on_one(tmp_path, run):
-    """The same data in the same order, to the rounding of sums: on any number of processes, and across a change."""
-    settings = {"plain": True, "batch_size": 12, "checkpoint_every": 0, "log_every": 5}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(Path(__file__).with_name("conftest.py")), str(tmp_path / "two"), *words({**settings, "steps": 25})]
+def launch(num, folder, **settings):
+    """Train, or go on, on that many processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num}"]
+    command += [str(Path(__file__).with_name("conftest.py")), str(folder), *words(settings)]
     done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def same_training(folder, expected):
+    """Every logged loss and norm to 1e-5, and checkpoints of the same tensors, which those bounds do not keep apart."""
+    (files, _, lines), (expected_files, _, expected_lines) = outcome(folder), outcome(expected)
+    for line, wanted in zip(lines, expected_lines, strict=True):
+        for name in ("step", "loss", "rec", "kl", "mse", "gamma", "grad_norm"):
+            assert line[name] == pytest.approx(wanted[name], rel=1e-5)
+    assert files.keys() == expected_files.keys()
+    for name in files:
+        tensors, wanted = load(files[name]), load(expected_files[name])
+        assert tensors.keys() == wanted.keys()
+        for key in tensors:
+            torch.testing.assert_close(tensors[key], wanted[key], rtol=1e-3, atol=1e-4)
+
+
+PARALLEL = [
+    {"parallel": "ddp"},
+    {"parallel": "fsdp", "grad_accumulation": 2, "clip_grad_norm": 20.0, "optimizer": {"name": "adamw", "weight_decay": 0.1}},
+]
+
+
+@pytest.mark.parametrize("settings", PARALLEL, ids=str)
+def test_half_on_two_processes_and_half_on_one(tmp_path, run, settings):
+    """The same data in the same order, to the rounding of sums: on any number of processes, and across a change."""
+    settings = {"plain": True, "batch_size": 12, "checkpoint_every": 0, "log_every": 5, **settings}
+    launch(2, tmp_path / "two", steps=25, **settings)
     run(tmp_path / "two", resume=True, steps=50, model_seed=5, **settings)
     run(tmp_path / "one", steps=50, **settings)
-    logs = [(tmp_path / name / "train.jsonl").read_text().splitlines() for name in ("two", "one")]
-    for line, expected in zip(*(map(json.loads, log) for log in logs), strict=True):
-        for name in ("step", "loss", "rec", "kl", "mse", "gamma", "grad_norm"):
-            assert line[name] == pytest.approx(expected[name], rel=1e-5)
+    same_training(tmp_path / "two", tmp_path / "one")
