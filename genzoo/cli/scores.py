@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import click
@@ -24,6 +25,25 @@ seed_option = click.option(
 )
 
 
+def _start_workers(context: click.Context, parameter: click.Parameter, num: int | None) -> None:
+    from genzoo.evaluation.decoding import worker_processes
+
+    if num is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        num = min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if _device().type == "cuda" else 0
+    context.with_resource(worker_processes(num))
+
+
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(0, 64),
+    callback=_start_workers,
+    expose_value=False,
+    help="Processes that decode the image files of a side that has thousands; 0 or 1: threads of this one. Changes no "
+    "value. [default: with a GPU one a core, 16 at most, else 0]",
+)
+
+
 @click.command()
 @click.argument("a")
 @click.argument("b")
@@ -41,6 +61,7 @@ seed_option = click.option(
 @click.option("--bootstrap", type=click.IntRange(min=2), help="Error bar of fid and fd from so many resamplings of A.")
 @click.option("--allow-few", is_flag=True, help="Score fewer images than the features have dimensions.")
 @seed_option
+@workers_option
 @as_json
 def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, seed, as_json) -> None:
     """Distance of the images A from the reference images B.
@@ -51,16 +72,19 @@ def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, 
     from genzoo.evaluation.compare import compare
     from genzoo.evaluation.processes import Processes
     from genzoo.sides import side
+    from genzoo.training.launch import Launch
 
-    metrics = _metrics(metric, features, weights, mode, bootstrap)
-    processes = Processes.launched()
-    sides = [side(name, num, seed, root) for name in (a, b)]
-    for found in sides if processes.rank == 0 else ():
-        _preflight(found)
-    options = {"allow_few": allow_few, "seed": seed, "device": _device(processes.rank), "processes": processes}
-    with _progress() as report:
-        scores = compare(*sides, metrics, **options, progress=report if processes.rank == 0 else None)
-    if processes.rank > 0:
+    launch = Launch()
+    with launch.ends_as_one():
+        metrics = _metrics(metric, features, weights, mode, bootstrap)
+        sides = [side(name, num, seed, root) for name in (a, b)]
+        for found in sides if launch.is_main else ():
+            _preflight(found)
+        options = {"allow_few": allow_few, "seed": seed, "device": launch.device or _device()}
+        with _progress() as report:
+            scores = compare(*sides, metrics, **options, progress=report if launch.is_main else None,
+                             processes=Processes(launch.rank, launch.num))  # fmt: skip
+    if not launch.is_main:
         return
     if as_json:
         click.echo(json.dumps({"scores": scores}, indent=2))
@@ -84,6 +108,7 @@ def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, 
 @num_option
 @root_option
 @seed_option
+@workers_option
 def neighbors(a, b, out, columns, rows, features, weights, num, root, seed) -> None:
     """Draw the samples of A that are nearest to images of B (the training set), over those images.
 
@@ -116,6 +141,7 @@ def neighbors(a, b, out, columns, rows, features, weights, num, root, seed) -> N
 @mode_option
 @num_option
 @root_option
+@workers_option
 def stats(a, out, features, weights, mode, num, root) -> None:
     """Export mean and covariance of the features of A, for `genzoo fid`, clean-fid or pytorch-fid."""
     from genzoo.evaluation.compare import statistics_of
@@ -177,10 +203,10 @@ def _words(value) -> str:
     return " ".join(first) + (f" and {len(value) - 3} more" if len(value) > 3 else "")
 
 
-def _device(rank: int = 0):
+def _device():
     import torch
 
-    return torch.device("cuda", rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _progress():

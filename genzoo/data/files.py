@@ -59,6 +59,14 @@ class Tree:
         self._found: dict[str, tuple[int, int]] = dict(sorted(found.items()))  # name -> (bytes, time or checksum)
         self.names = list(self._found)
 
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_zip": None if self._zip is None else self.root}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        if self._zip is not None:
+            self._zip = zipfile.ZipFile(self.root)  # a handle of its own in each process
+
     def num_bytes(self, name: str) -> int:
         return self._found[name][0]
 
@@ -86,8 +94,9 @@ class Tree:
             raise CorruptFile(f"{self.place(name)} cannot be read: {error}") from error
 
     def place(self, name: str) -> str:
-        """The file's name in a message."""
-        return f"{self.root}{'/' if self._zip is None else ': '}{name}"
+        """The file's name in a message, which stays one line whatever characters are in it."""
+        shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+        return f"{self.root}{'/' if self._zip is None else ': '}{shown}"
 
 
 def _wanted(name: str, suffixes: tuple[str, ...]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,20 +13,10 @@ from genzoo.evaluation.frechet import Statistics
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among them; by default it is alone. Every method must be called by all of them."""
+    """This process among them; by default it is alone. `sum`, `all` and `total` must be called by all of them."""
 
     rank: int = 0
     num: int = 1
-
-    @classmethod
-    def launched(cls) -> Processes:
-        """Those of `accelerate launch` or `torchrun`, if that is how this process was started."""
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            return cls()
-        from accelerate import PartialState
-
-        state = PartialState(cpu=not torch.cuda.is_available())
-        return cls(state.process_index, state.num_processes)
 
     def share(self, num: int) -> np.ndarray:
         """The indices, of num images, that are this process's."""

@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
-import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from genzoo.errors import UserError, nearest
+from genzoo.evaluation.decoding import MAX_PIXELS, Tree, decode, each, look
 from genzoo.evaluation.statistics import Known, read_statistics
 
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # not all that Pillow reads: some run programs
 LOSSY = ("JPEG", "WEBP")
-MAX_PIXELS = 100_000_000
 BATCH_BYTES = 64 << 20  # of uint8 images
-
-
-class Tree(Protocol):
-    """Files under a folder or in a zip."""
-
-    names: list[str]
-
-    def read(self, name: str) -> bytes: ...
-
-    def place(self, name: str) -> str: ...
 
 
 class Array(Protocol):
@@ -159,16 +143,15 @@ def _of_rows(
 
 
 def from_tree(name: str, tree: Tree, num: int | None = None) -> Images:
-    """Image files, read as clean-fid reads them: `convert("RGB")`, nothing turned, cropped or laid on a background.
+    """Image files, each decoded as it is (`decoding.decode`).
 
     UserError for an empty tree, and for files that are no images (all of them counted, the first named).
     """
     if not tree.names:
         raise UserError(f"{name} has no image files in it")
     names = [tree.names[k] for k in _spread(len(tree.names), num)]
-    with ThreadPoolExecutor() as pool:
-        seen = list(pool.map(lambda file: _look(tree.read(file)), names))
-    bad = [(file, look) for file, look in zip(names, seen, strict=True) if isinstance(look, str)]
+    seen = list(each(look, tree, names, [0] * len(names)))
+    bad = [(file, fault) for file, fault in zip(names, seen, strict=True) if isinstance(fault, str)]
     if bad:
         raise UserError(
             f"{len(bad)} of {len(names)} files cannot be used, the first: {tree.place(bad[0][0])}: {bad[0][1]}"
@@ -176,52 +159,17 @@ def from_tree(name: str, tree: Tree, num: int | None = None) -> Images:
     digests, sizes, modes, formats = zip(*seen, strict=True)
     found = {
         "count": len(names),
-        "sizes": dict(Counter(sizes).most_common()),
+        "sizes": {f"{w}x{h}": count for (w, h), count in Counter(sizes).most_common()},
         "modes": dict(Counter(modes).most_common()),
         "formats": dict(Counter(formats).most_common()),
         "lossy": sum(kind in LOSSY for kind in formats),
         "duplicates": len(names) - len(set(digests)),
     }
 
-    def load(file: str) -> np.ndarray:
-        try:
-            image = Image.open(io.BytesIO(tree.read(file)), formats=FORMATS)
-            return np.atleast_3d(np.asarray(image if image.mode == "L" else image.convert("RGB")))
-        except Exception as error:  # Pillow's readers raise some ten kinds on bad files
-            raise UserError(f"{tree.place(file)} cannot be decoded: {error}") from error
-
     def read(index: np.ndarray) -> Iterator[np.ndarray]:
-        return _ahead(load, [names[k] for k in index])
+        return each(decode, tree, [names[k] for k in index], [3 * math.prod(sizes[k]) for k in index])
 
     return Images(name, len(names), _digest(digests, {}), read, found)
-
-
-def _ahead(load: Callable[[str], np.ndarray], names: list[str]) -> Iterator[np.ndarray]:
-    """`map` in threads, a few files ahead of the reader. Threads are enough: Pillow decodes without the lock."""
-    num_threads = min(16, os.cpu_count() or 1)
-    pool = ThreadPoolExecutor(num_threads)
-    todo = iter(names)
-    ahead = deque(pool.submit(load, name) for name in islice(todo, 2 * num_threads))
-    try:
-        while ahead:
-            image = ahead.popleft().result()
-            ahead.extend(pool.submit(load, name) for name in islice(todo, 1))
-            yield image
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _look(data: bytes) -> tuple[bytes, str, str, str] | str:
-    """(sha256, size, mode, format) from the header, or what is wrong."""
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return f"{image.width}x{image.height} pixels are more than {MAX_PIXELS}"
-            if image.mode.startswith(("I", "F")):
-                return f"mode {image.mode} has more than 8 bits a channel: convert it to 8 bits"
-            return hashlib.sha256(data).digest(), f"{image.width}x{image.height}", image.mode, image.format or ""
-    except Exception as error:  # Pillow's readers raise some ten kinds on bad files
-        return str(error)
 
 
 def _spread(n: int, num: int | None) -> np.ndarray:

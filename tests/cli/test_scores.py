@@ -12,16 +12,20 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
+import genzoo as package
 from genzoo.cli import cli
 from genzoo.config import Config
 from genzoo.errors import UserError
 from genzoo.registry import FEATURES, Entry
+
+ROOT = Path(package.__file__).parent.parent
 
 
 class Pixels(nn.Module):
@@ -225,7 +229,8 @@ def test_any_folder_ends_in_a_number_or_in_one_sentence(tmp_path_factory, files,
         made = genzoo("fid", side, reference, "--features", "pixels", "--metric", metrics, "--allow-few", "--json")
         assert all(np.isfinite(score["value"]) for score in json.loads(made)["scores"])
     except UserError as error:
-        assert len(str(error).splitlines()) == 1 and len(str(error)) < 600, str(error)
+        message = str(error).replace(str(side), "SIDE")  # as the user typed it
+        assert len(message.splitlines()) == 1 and len(message) < 600, message
 
 
 PROCESS = """
@@ -251,6 +256,7 @@ def compared():
     from genzoo.evaluation.config import EvaluationConfig
     from genzoo.evaluation.processes import Processes
     from genzoo.evaluation.sources import from_array
+    from genzoo.training.launch import Launch
 
     own = {"pixels": Entry("pixels", Pixels, "genzoo"), "wide": Entry("wide", Wide, "genzoo")}
     FEATURES._builtin.update(own)
@@ -258,7 +264,8 @@ def compared():
         images = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)
         sides = from_array("a", images[:33]), from_array("b", images[33:])
         metrics = [{"name": name, "features": on} for name, on in (("fd", "pixels"), ("fd", "wide"), ("kid", "wide"))]
-        processes = Processes.launched()
+        launch = Launch()
+        processes = Processes(launch.rank, launch.num)
         options = {"allow_few": True, "batch_size": 5, "processes": processes}
         scores = compare(*sides, EvaluationConfig(metrics=metrics).metrics, **options)
     finally:
@@ -291,3 +298,61 @@ def test_two_processes_make_the_numbers_of_one(tmp_path, monkeypatch):
     assert alone[:2] == [0, 1] and min(alone[2][:2]) > 0
     kept = [sorted(path.name for path in (tmp_path / which).rglob("*.npz")) for which in ("one", "two")]
     assert kept[0] == kept[1] and len(kept[0]) == 2  # of the narrow features; the wide ones are kept whole
+
+
+class Net(nn.Module):
+    """Random weights behind the interface of the published Inception file, with few features."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(27, 6))
+
+    def forward(self, x: Tensor, return_features: bool = False) -> Tensor:
+        return self.layers(x)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "net.pt"
+    torch.jit.script(Net()).save(path)
+    return path
+
+
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--standalone", "--nproc-per-node=2"],
+    "accelerate": ["accelerate.commands.launch", "--num_processes=2", "--cpu", "--main_process_port=0"],
+}
+
+
+def launched(launcher, cache, *words):
+    """Exit code, stdout, stderr of two processes, as users start them."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "GENZOO_CACHE": str(cache)}
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], "-m", "genzoo", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=240)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_launcher_changes_no_value(sides, weights, tmp_path, launcher):
+    words = ("fid", *sides, "--metric", "fid,kid", "--weights", weights, "--json")
+    code, out, err = launched(launcher, tmp_path / launcher, *words)
+    assert code == 0, err
+    alone, shared = json.loads(genzoo(*words))["scores"], json.loads(out)["scores"]
+    assert [score["metric"] for score in shared] == ["fid", "kid"] and alone[0]["value"] > 1e-3
+    for one, other in zip(alone, shared, strict=True):
+        for key in ("value", "standard_error"):
+            assert other.pop(key, 0) == pytest.approx(one.pop(key, 0), rel=1e-6)
+        assert one == other
+    assert err.count("count 12") == 1
+
+
+def test_launched_processes_end_with_one_message(sides, weights, tmp_path):
+    """Of a mistake that all of them see, and of a file that only the second one decodes while the first one waits."""
+    words = ("--metric", "fid", "--weights", weights)
+    code, out, err = launched("torchrun", tmp_path, "fid", sides[0], tmp_path / "none", *words)
+    assert code != 0 and not out and err.count("genzoo: there is no ") == 1 and "another process" not in err
+    second = sorted(sides[0].iterdir())[1]
+    second.write_bytes(second.read_bytes()[:100])
+    code, out, err = launched("torchrun", tmp_path, "fid", *sides, *words)
+    assert code != 0 and not out and err.count(f"{second} cannot be decoded") == 1 and "another process" not in err
