@@ -91,7 +91,6 @@ class State:
             self.sharding.shard(self.step)
             if average is not None:
                 self.sharding.shard(average)
-        self.average = None if average is None else Average(average, self.step.model, config.ema)
         optimizer = make_optimizer(self.step, config.optimizer)
         self.schedule = make_schedule(optimizer, config.schedule, config.optimizer.lr, config.steps)
         self.parameters = [parameter for parameter in self.step.parameters() if parameter.requires_grad]
@@ -107,6 +106,8 @@ class State:
             self.optimizer = scaled if self.accelerator.scaler else optimizer
         if config.compile != "off":
             self.wrapped.compile(mode=config.compile)
+        # Only now: DDP has put other tensors into the module.
+        self.average = None if average is None else Average(average, self.step.model, config.ema)
         self.rows = Rows(self.accelerator)
         if resume and (path := checkpoint.newest(folder)):
             self._restore(path)

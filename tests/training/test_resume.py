@@ -106,17 +106,52 @@ def same_training(folder, expected):
             torch.testing.assert_close(tensors[key], wanted[key], rtol=1e-3, atol=1e-4)
 
 
-PARALLEL = [
-    {"parallel": "ddp"},
-    {"parallel": "fsdp", "grad_accumulation": 2, "clip_grad_norm": 20.0, "optimizer": {"name": "adamw", "weight_decay": 0.1}},
-]
+PLAIN = {"plain": True, "batch_size": 12, "checkpoint_every": 0, "log_every": 5}
+DDP = {"parallel": "ddp"}
+FSDP = {"parallel": "fsdp", "grad_accumulation": 2, "clip_grad_norm": 20.0, "optimizer": {"name": "adamw", "weight_decay": 0.1}}
 
 
-@pytest.mark.parametrize("settings", PARALLEL, ids=str)
+@pytest.mark.parametrize("settings", [DDP, FSDP], ids=str)
 def test_half_on_two_processes_and_half_on_one(tmp_path, run, settings):
     """The same data in the same order, to the rounding of sums: on any number of processes, and across a change."""
-    settings = {"plain": True, "batch_size": 12, "checkpoint_every": 0, "log_every": 5, **settings}
+    settings = {**PLAIN, **settings}
     launch(2, tmp_path / "two", steps=25, **settings)
-    run(tmp_path / "two", resume=True, steps=50, model_seed=5, **settings)
-    run(tmp_path / "one", steps=50, **settings)
+    run(tmp_path / "one", steps=25, **settings)
+    same_training(tmp_path / "two", tmp_path / "one")  # the average has forgotten them at the end
+    for name in ("two", "one"):
+        run(tmp_path / name, resume=True, steps=50, model_seed=5, **settings)
     same_training(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("settings", [DDP, FSDP], ids=str)
+def test_on_four_processes_then_two_then_one(tmp_path, run, settings):
+    settings = {**PLAIN, **settings, "batch_size": 24}
+    for num, steps in ((4, 20), (2, 35)):
+        launch(num, tmp_path / "many", steps=steps, **settings)
+        run(tmp_path / "one", resume=True, steps=steps, **settings)
+        same_training(tmp_path / "many", tmp_path / "one")
+    for name in ("many", "one"):
+        run(tmp_path / name, resume=True, steps=50, model_seed=5, **settings)
+    same_training(tmp_path / "many", tmp_path / "one")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("settings", [DDP, FSDP], ids=str)
+def test_resumed_on_four_processes_equals_undisturbed_bit_for_bit(tmp_path, settings):
+    """With BatchNorm and noise, which depend on the number of processes."""
+    settings = {**settings, "batch_size": 24, "checkpoint_every": 0}
+    launch(4, tmp_path / "whole", steps=20, **settings)
+    launch(4, tmp_path / "resumed", steps=9, **settings)
+    launch(4, tmp_path / "resumed", steps=20, model_seed=5, **settings)
+    assert outcome(tmp_path / "resumed") == outcome(tmp_path / "whole")
+
+
+@pytest.mark.long
+def test_sharding_changes_nothing_of_training_with_batch_norm(tmp_path):
+    """Buffers are the main process's, and a skipped step leaves no trace, as with DDP."""
+    for parallel in ("ddp", "fsdp"):
+        launch(
+            2, tmp_path / parallel, parallel=parallel, batch_size=12, poison=7, on_nonfinite="skip", precision="bf16"
+        )
+    same_training(tmp_path / "fsdp", tmp_path / "ddp")
