@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -128,8 +128,8 @@ def statistics_of(
         made = Statistics.of(_rows(images, features, device, batch_size, progress, processes))
     else:
         made = Statistics(features.dim)
-        for _, batch in images.batches(batch_size, processes.share(images.num)):
-            made.add(features(batch.to(device)))
+        for _, batch in _features(images, features, device, batch_size, processes):
+            made.add(batch)
             if progress:
                 progress(images.name, made.n * processes.num, images.num)
         made = processes.total(made)
@@ -149,12 +149,23 @@ def _rows(
     """The features of all the images, num dim float32."""
     rows = torch.zeros(images.num, features.dim)
     done = 0
-    for index, batch in images.batches(batch_size, processes.share(images.num)):
-        rows[index] = features(batch.to(device)).cpu()
+    for index, batch in _features(images, features, device, batch_size, processes):
+        rows[index] = batch.cpu()
         done += len(index)
         if progress:
             progress(images.name, done * processes.num, images.num)
     return processes.sum(rows)
+
+
+def _features(
+    images: Images, features: Features, device: torch.device | str, batch_size: int, processes: Processes
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(indices b, float32 b dim) of this process's images, resized before they are batched where that is possible."""
+    in_two_steps = hasattr(features, "resized") and hasattr(features, "of_resized")
+    resized, of_resized = (features.resized, features.of_resized) if in_two_steps else (lambda images: images, features)
+    prepared = images.batches(batch_size, processes.share(images.num), lambda batch: resized(batch.to(device)))
+    for index, batch in prepared:
+        yield index, of_resized(batch)
 
 
 def _check_known(side: Known, metric: Config, features: Features, is_reference: bool) -> None:

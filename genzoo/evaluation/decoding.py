@@ -31,7 +31,7 @@ from genzoo.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # not all that Pillow reads: some run programs
 MAX_PIXELS = 100_000_000
-MIN_FILES = 2000  # fewer are decoded before worker processes have started
+MIN_FILES = 5000  # fewer are decoded before worker processes have started
 MAX_CHUNK_FILES, MAX_CHUNK_BYTES = 32, 1 << 20  # of one task
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from genzoo.evaluation.decoding import MAX_PIXELS, Tree, decode, each, look
 from genzoo.evaluation.statistics import Known, read_statistics
 
 LOSSY = ("JPEG", "WEBP")
-BATCH_BYTES = 64 << 20  # of uint8 images
+BATCH_VALUES = 64 << 20  # pixels times channels of a batch
 
 
 class Array(Protocol):
@@ -45,30 +45,49 @@ class Images:
     read: Callable[[np.ndarray], Iterator[np.ndarray]]
     found: dict = field(default_factory=dict)  # what a look at them showed: sizes, modes, formats, duplicates
 
-    def batches(self, size: int, index: np.ndarray | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """(indices b, uint8 b c h w) with images of one shape each, of all of them or of those of an ascending index.
+    def batches(
+        self, size: int, index: np.ndarray | None = None, prepare: Callable[[Tensor], Tensor] | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """(indices b, batch) of all the images, or of those of an ascending index; a batch holds one shape.
 
-        Large images come in smaller batches, and of many different shapes no more wait than fill a few of them.
+        prepare: what becomes of uint8 b c h w, the default; where it resizes, images of all sizes share batches. Large
+        images come in smaller batches, and of many different shapes no more wait than fill a few of them.
         """
-        index = np.arange(self.num) if index is None else index
-        waiting: dict[tuple[int, ...], tuple[list[int], list[np.ndarray]]] = {}
-        num_bytes = 0
-        for k, image in zip(index.tolist(), self.read(index), strict=True):
-            rows, images = waiting.setdefault(image.shape, ([], []))
-            rows.append(k)
-            images.append(image)
-            num_bytes += image.nbytes
-            if len(rows) >= min(size, BATCH_BYTES // image.nbytes):
-                shape = image.shape
-            elif num_bytes > 4 * BATCH_BYTES:
-                shape = max(waiting, key=lambda shape: len(waiting[shape][0]) * math.prod(shape))
+        waiting: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        num_values = 0
+        for rows, images in self._alike(size, np.arange(self.num) if index is None else index):
+            x = images if prepare is None else prepare(images)
+            waiting.setdefault(x.shape[1:], []).append((rows, x))
+            num_values += x.numel()
+            if sum(len(part) for part, _ in waiting[x.shape[1:]]) >= min(size, BATCH_VALUES // x[0].numel()):
+                shape = x.shape[1:]
+            elif num_values > 4 * BATCH_VALUES:
+                shape = max(waiting, key=lambda shape: sum(part.numel() for _, part in waiting[shape]))
             else:
                 continue
-            rows, images = waiting.pop(shape)
-            num_bytes -= len(rows) * math.prod(shape)
-            yield _stack(rows, images)
-        for rows, images in waiting.values():
-            yield _stack(rows, images)
+            rows, x = _joined(waiting.pop(shape))
+            if len(rows) > size:
+                waiting[shape] = [(rows[size:], x[size:])]
+            num_values -= x[:size].numel()
+            yield rows[:size], x[:size]
+        yield from map(_joined, waiting.values())
+
+    def _alike(self, size: int, index: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+        """(indices b, uint8 b c h w): the next images, `size` of them or fewer large ones, grouped by their shape."""
+        images: list[np.ndarray] = []
+        num_values = 0
+        for k, image in enumerate(self.read(index), 1):
+            images.append(image)
+            num_values += image.size
+            if k < len(index) and len(images) < size and num_values + image.size <= BATCH_VALUES:
+                continue
+            groups: dict[tuple[int, ...], list[int]] = {}
+            for row, one in enumerate(images):
+                groups.setdefault(one.shape, []).append(row)
+            for rows in groups.values():
+                stacked = torch.from_numpy(np.stack([images[row] for row in rows])).permute(0, 3, 1, 2)
+                yield torch.from_numpy(index[k - len(images) + np.array(rows)]), stacked
+            images, num_values = [], 0
 
 
 def find(
@@ -177,8 +196,11 @@ def _spread(n: int, num: int | None) -> np.ndarray:
     return np.arange(num) * n // num
 
 
-def _stack(rows: list[int], images: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-    return torch.tensor(rows), torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if len(parts) == 1:
+        return parts[0]
+    rows, batches = zip(*parts, strict=True)
+    return torch.cat(rows), torch.cat(batches)
 
 
 def _digest(digests, shape: dict) -> str:

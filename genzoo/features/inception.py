@@ -75,21 +75,32 @@ class Inception(nn.Module):
     def fetch(cls, config: Config) -> None:
         _weights_file(config)
 
-    @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        chunk = 32 if images.device.type == "cpu" else len(images)
-        return torch.cat([self._features(part) for part in images.split(chunk)])
+        return self.of_resized(self.resized(images))
 
-    def _features(self, images: Tensor) -> Tensor:
+    @torch.inference_mode()
+    def resized(self, images: Tensor) -> Tensor:
         match self.mode:
             case "clean":
-                x = (resize(images, SIZE) - 128) / 128
-                features = self.net.layers(x.contiguous(memory_format=torch.channels_last))
+                return (resize(images, SIZE) - 128) / 128
             case "legacy_tensorflow":
-                features = self.net(color(images).float().expand(-1, 3, -1, -1), return_features=True)
+                return color(images)  # at its own size: the network resizes
             case "legacy_pytorch":
                 x = F.interpolate(color(images).float(), size=(SIZE, SIZE), mode="bilinear", align_corners=False)
-                x = 2 * (x.clamp(0, 255).expand(-1, 3, -1, -1) / 255) - 1
+                return 2 * (x.clamp(0, 255).expand(-1, 3, -1, -1) / 255) - 1
+
+    @torch.inference_mode()
+    def of_resized(self, x: Tensor) -> Tensor:
+        chunk = 32 if x.device.type == "cpu" else len(x)
+        return torch.cat([self._features(part) for part in x.split(chunk)])
+
+    def _features(self, x: Tensor) -> Tensor:
+        match self.mode:
+            case "clean":
+                features = self.net.layers(x.contiguous(memory_format=torch.channels_last))
+            case "legacy_tensorflow":
+                features = self.net(x.float().expand(-1, 3, -1, -1), return_features=True)
+            case "legacy_pytorch":
                 features = self.net(x.contiguous(memory_format=torch.channels_last))
         return features.flatten(1)
 

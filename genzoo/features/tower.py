@@ -59,14 +59,18 @@ class Tower(nn.Module):
         }
         self.eval()
 
-    @torch.inference_mode()
     def forward(self, images: Tensor) -> Tensor:
-        chunk = 32 if images.device.type == "cpu" else len(images)
-        return torch.cat([self._features(part) for part in images.split(chunk)])
+        return self.of_resized(self.resized(images))
 
-    def _features(self, images: Tensor) -> Tensor:
-        x = (resize(images, self.size) - self.mean) * self.scale
-        return self.net(x.contiguous(memory_format=torch.channels_last)).flatten(1).float()
+    @torch.inference_mode()
+    def resized(self, images: Tensor) -> Tensor:
+        return (resize(images, self.size) - self.mean) * self.scale
+
+    @torch.inference_mode()
+    def of_resized(self, x: Tensor) -> Tensor:
+        chunk = 32 if x.device.type == "cpu" else len(x)
+        parts = (part.contiguous(memory_format=torch.channels_last) for part in x.split(chunk))
+        return torch.cat([self.net(part).flatten(1).float() for part in parts])
 
 
 def pretrained_cfg(model: str):

@@ -108,6 +108,19 @@ def frozen(subject: Subject) -> None:
         raise Mismatch("the same features each time, alone or in a batch", "others")
 
 
+def joins_sizes(subject: Subject) -> None:
+    """resized, of_resized (optional): the features of images of several sizes that share a batch"""
+    features = _features(subject)
+    if not hasattr(features, "resized") or not hasattr(features, "of_resized"):
+        raise DoesNotApply("it has no `resized` and `of_resized`: images of one size at a time share a batch")
+    sides = _images(3, 32, 32), _images(1, 20, 40)
+    resized = [features.resized(images) for images in sides]
+    alike = resized[0].shape[1:] == resized[1].shape[1:]
+    made = torch.cat([features.of_resized(x) for x in ([torch.cat(resized)] if alike else resized)])
+    if not close(made, torch.cat([features(images) for images in sides])):
+        raise Mismatch("of_resized(resized(images)) equal to the features of the images", "others")
+
+
 def states_its_protocol(subject: Subject) -> None:
     """Protocol: what a number made with these features must state, in JSON"""
     features = _features(subject)
@@ -117,4 +130,4 @@ def states_its_protocol(subject: Subject) -> None:
 
 
 DATASETS = (describes_itself, identifies_its_source, reads, fixed_order)
-FEATURES = (extracts, frozen, states_its_protocol)
+FEATURES = (extracts, frozen, joins_sizes, states_its_protocol)

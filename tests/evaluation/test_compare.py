@@ -16,11 +16,14 @@ from genzoo.data.files import Tree
 from genzoo.data.images import SUFFIXES
 from genzoo.data.npz import open_arrays
 from genzoo.errors import UserError
+from genzoo.evaluation import compare as module
 from genzoo.evaluation.compare import compare, statistics_of
 from genzoo.evaluation.config import EvaluationConfig
+from genzoo.evaluation.extractor import make_extractor
 from genzoo.evaluation.frechet import Statistics, frechet_distance
-from genzoo.evaluation.sources import BATCH_BYTES, Images, find, from_array
+from genzoo.evaluation.sources import BATCH_VALUES, Images, find, from_array
 from genzoo.evaluation.statistics import cache_path, cached, write_statistics
+from genzoo.features.inception import Inception
 
 DIM = 12
 
@@ -127,6 +130,32 @@ def test_value_does_not_depend_on_batch_order_names_or_workers(weights, tmp_path
         compare(open_side(a), open_side(shuffled), metrics(weights))
 
 
+class OneStep(nn.Module):
+    """Features that offer nothing but the call."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.features, self.dim, self.protocol = features, features.dim, {**features.protocol, "one_step": True}
+
+    def forward(self, images):
+        return self.features(images)
+
+
+@pytest.mark.parametrize("mode, name", [("clean", "fid"), ("clean", "kid"), ("legacy_tensorflow", "fid")])
+def test_images_of_many_sizes_share_the_batches_of_the_network(weights, tmp_path, monkeypatch, mode, name):
+    sides = [write(tmp_path / "ab"[k], draw(k, 21, [(16 + k, 60 - k) for k in range(21)])) for k in (0, 1)]
+    seen = []
+    original = Inception.of_resized
+    monkeypatch.setattr(Inception, "of_resized", lambda self, x: seen.append(len(x)) or original(self, x))
+    score = lambda: compare(*map(open_side, sides), metrics(weights, name, mode=mode), batch_size=8)[0]["value"]  # noqa: E731
+    value, [_, *batches] = score(), seen  # the first call is the constructor's
+    assert batches == (2 * [8, 8, 5] if mode == "clean" else 42 * [1])
+    monkeypatch.setattr(module, "make_extractor", lambda *given: OneStep(make_extractor(*given)))
+    seen.clear()
+    assert score() == pytest.approx(value, rel=1e-6)
+    assert seen == 43 * [1]
+
+
 def test_statistics_are_made_once_for_the_same_content_and_protocol(tmp_path, released, monkeypatch):
     pixels = released
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
@@ -149,9 +178,7 @@ def test_statistics_are_made_once_for_the_same_content_and_protocol(tmp_path, re
 
 def test_reference_statistics_in_three_layouts(weights, tmp_path):
     features = metrics(weights)[0].features
-    from genzoo.evaluation.extractor import make_extractor as make
-
-    extractor = make(features, "cpu")
+    extractor = make_extractor(features, "cpu")
     a, b = (open_side(write(tmp_path / side, draw(k, 20, [(16, 16)]))) for k, side in enumerate("ab"))
     expected = compare(a, b, metrics(weights))[0]["value"]
     statistics = statistics_of(b, extractor)
@@ -272,7 +299,7 @@ def test_many_shapes_do_not_pile_up(pixels):
         seen += index.tolist()
         waiting = max(waiting, max(seen) + 1 - len(seen))
     assert sorted(seen) == list(range(num))
-    assert waiting * 60 * 700 * 3 < 5 * BATCH_BYTES
+    assert waiting * 60 * 700 * 3 < 5 * BATCH_VALUES
     [large] = {
         len(index)
         for index, _ in Images("x", 5, "d", lambda i: (np.zeros((4000, 4000, 3), np.uint8) for _ in i)).batches(64)
