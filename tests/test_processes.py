@@ -24,9 +24,13 @@ TINY = [
 ]  # fmt: skip
 
 
-def start(*words, num=2):
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num}"]
-    command = [sys.executable, *launcher, "-m", "genzoo", *map(str, words)]
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node"]
+# --cpu starts a single process; without it and without a GPU, the processes find out that they are on CPUs.
+ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--main_process_port", "0", "--num_processes"]
+
+
+def start(*words, num=2, launcher=TORCHRUN):
+    command = [sys.executable, "-m", *launcher, str(num), "-m", "genzoo", *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -74,6 +78,21 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_with_another_number(tmp_
     assert json.loads((folder / "metrics.json").read_text())["train"]["steps"] == steps + 6
     assert json.loads((folder / "lock.json").read_text())["num_processes"] == 2
     assert genzoo.load(folder).image_shape == (1, 16, 16)
+
+
+def test_shares_of_the_weights_come_together_in_the_run_folder(tmp_path):
+    """Trained on two processes, each with a share of the weights, which are whole when they are scored and loaded."""
+    folder = tmp_path / "run"
+    options = ["evaluation.num_samples=11", "evaluation.num_reference=11", "evaluation.metrics=[fd]", "train.steps=4",
+               "evaluation.allow_few=true", "train.panel_every=2", "train.parallel=fsdp", "train.ema=0.9"]  # fmt: skip
+    code, out, err = end(start("run", *TINY, *options, "--out", folder, launcher=ACCELERATE))
+    assert code == 0, err
+    assert out.count("svae_digits: ") == 1
+    assert json.loads((folder / "lock.json").read_text())["num_processes"] == 2
+    assert (folder / "panels" / "step-00000002_sample.png").is_file()
+    scores = json.loads((folder / "metrics.json").read_text())["scores"]
+    again = evaluate_run(folder)["scores"]  # alone, with the weights of the checkpoint
+    assert [score["value"] for score in again] == pytest.approx([score["value"] for score in scores], rel=1e-6)
 
 
 def test_processes_share_an_evaluation_and_change_no_value(tmp_path):

@@ -6,6 +6,7 @@ outside is ever made whole: `whole` and `share_like` go between the two, so that
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,12 @@ def check_sharding(config: TrainConfig) -> None:
     """UserError for what cannot be sharded, whatever the number of processes the run begins with."""
     from timm.optim import get_optimizer_class
 
+    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
+            raise UserError(
+                f"accelerate's configuration asks for {name}, which would wrap the model a second time; take that out "
+                "(`accelerate launch --config_file`), and share the weights out with train.parallel=fsdp"
+            )
     if config.parallel != "fsdp":
         return
     # timm's own optimizers take norms and factors of whole weights in ways that DTensors do not all know.

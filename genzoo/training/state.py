@@ -104,7 +104,11 @@ class State:
             self.wrapped, scaled = self.accelerator.prepare(self.step, optimizer)
             # Only fp16 needs accelerate's wrapper, which searches the disk for an optional package at every step.
             self.optimizer = scaled if self.accelerator.scaler else optimizer
+        self.compilations = None
         if config.compile != "off":
+            from genzoo.training.compilation import Compilations
+
+            self.compilations = Compilations()
             self.wrapped.compile(mode=config.compile)
         # Only now: DDP has put other tensors into the module.
         self.average = None if average is None else Average(average, self.step.model, config.ema)

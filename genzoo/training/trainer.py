@@ -273,6 +273,7 @@ def summarize(state: State) -> dict[str, Any]:
         "reconstruction_mse": last["mse"],
         "kl": last["kl"],
         "precision": state.precision,
+        **(state.compilations.summary() if state.compilations else {}),
         **({"best_checkpoint": best.name} if best else {}),
         "device": torch.cuda.get_device_name(state.device) if on_gpu else state.device.type,
     }

@@ -93,7 +93,7 @@ def launch(num, folder, **settings):
 
 
 def same_training(folder, expected):
-    """Every logged loss and norm to 1e-5, and checkpoints of the same tensors, which those bounds do not keep apart."""
+    """Every logged loss and norm to 1e-5; checkpoints of the same tensors, to what such differences grow to in Adam."""
     (files, _, lines), (expected_files, _, expected_lines) = outcome(folder), outcome(expected)
     for line, wanted in zip(lines, expected_lines, strict=True):
         for name in ("step", "loss", "rec", "kl", "mse", "gamma", "grad_norm"):
@@ -102,13 +102,19 @@ def same_training(folder, expected):
     for name in files:
         tensors, wanted = load(files[name]), load(expected_files[name])
         assert tensors.keys() == wanted.keys()
-        for key in tensors:
-            torch.testing.assert_close(tensors[key], wanted[key], rtol=1e-3, atol=1e-4)
+        tolerance = {"rtol": 1e-2, "atol": 2e-3} if name == "optimizer.safetensors" else {"rtol": 1e-3, "atol": 1e-4}
+        for key in tensors.keys() - {"error_ema"}:  # a buffer: of the main process's own images
+            torch.testing.assert_close(tensors[key], wanted[key], **tolerance)
 
 
 PLAIN = {"plain": True, "batch_size": 12, "checkpoint_every": 0, "log_every": 5}
 DDP = {"parallel": "ddp"}
-FSDP = {"parallel": "fsdp", "grad_accumulation": 2, "clip_grad_norm": 20.0, "optimizer": {"name": "adamw", "weight_decay": 0.1}}
+FSDP = {
+    "parallel": "fsdp",
+    "grad_accumulation": 2,
+    "clip_grad_norm": 20.0,
+    "optimizer": {"name": "adamw", "weight_decay": 0.1},
+}
 
 
 @pytest.mark.parametrize("settings", [DDP, FSDP], ids=str)
