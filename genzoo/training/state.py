@@ -71,7 +71,7 @@ class State:
         self.sharding = Sharding(self.device) if config.parallel == "fsdp" and processes.num_processes > 1 else None
         # FSDP2 takes contiguous weights alone; the images are channels_last all the same.
         trained = copy.deepcopy(model).to(memory_format=torch.contiguous_format) if self.sharding else model
-        self.step = Step(trained, objective, config.channels_last)
+        self.step = Step(trained, objective, config.channels_last, config.activation_checkpointing)
         if config.sync_batch_norm:
             self.step = synchronize_batch_norm(self.step, self.device, processes.num_processes)
         self.step.to(self.device).train()

@@ -9,21 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.errors import UserError
+from genzoo.training.recompute import blocks, recomputed
 
 
 class Step(nn.Module):
     """Model and objective as one module, so that wrapping, gradient exchange and compilation see one graph."""
 
-    def __init__(self, model: nn.Module, objective: nn.Module, channels_last: bool):
+    def __init__(
+        self, model: nn.Module, objective: nn.Module, channels_last: bool, activation_checkpointing: bool = False
+    ):
         super().__init__()
         self.model, self.objective, self.channels_last = model, objective, channels_last
+        self.recomputed = blocks(model) if activation_checkpointing else []
 
     def forward(self, images: Tensor, step: Tensor) -> dict[str, Tensor]:
         """images: uint8 b h w c; step: 0-d, optimizer steps done. Returns the objective's terms."""
         x = images.permute(0, 3, 1, 2)  # b c h w, which leaves it channels_last in memory
         if not self.channels_last:
             x = x.contiguous()
-        return self.objective(self.model, x.float() / 255, step)
+        with recomputed(self.recomputed):
+            return self.objective(self.model, x.float() / 255, step)
 
 
 def synchronize_batch_norm(step: Step, device: torch.device, num_processes: int) -> Step:
