@@ -241,7 +241,8 @@ def one(name: str, base_dim: int, size: int, steps: int, precision: str) -> dict
         if DEVICE.type == "cuda"
         else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     )
-    return {"images_per_s": BATCH / seconds, "peak_bytes": peak}
+    num_parameters = sum(p.numel() for p in parts(base_dim, size)[0].parameters())
+    return {"images_per_s": BATCH / seconds, "peak_bytes": peak, "num_parameters": num_parameters}
 
 
 def feeds(size: int, seconds: float) -> dict[str, float]:
@@ -327,7 +328,8 @@ def main() -> None:
             medians = {name: statistics.median(run["images_per_s"] for run in many) for name, many in runs.items()}
             for name, many in runs.items():
                 row = {
-                    "network": network, "size": size, "trainer": name, "steps": steps, "images_per_s": medians[name],
+                    "network": network, "size": size, "num_parameters": many[0]["num_parameters"],
+                    "trainer": name, "steps": steps, "images_per_s": medians[name],
                     "to_bare": medians[name] / medians["bare"],
                     "outside_the_model": 1 - medians[name] / medians["bare"],
                     "genzoo_to_this": medians["genzoo"] / medians[name],
