@@ -18,6 +18,7 @@ from genzoo.evaluation.sources import Images
 from genzoo.evaluation.statistics import Known, cache_path, cached, write_statistics
 from genzoo.parts import Features
 
+CPU_BATCH = 32
 Progress = Callable[[str, int, int], None]  # what is being done, images done, images in all
 
 
@@ -128,10 +129,17 @@ def statistics_of(
         made = Statistics.of(_rows(images, features, device, batch_size, progress, processes))
     else:
         made = Statistics(features.dim)
+        # One block of rows for the whole stream: small arrays that stay keep freed batches from being used again.
+        rows, held, done = torch.empty(features.dim + batch_size, features.dim), 0, 0
         for _, batch in _features(images, features, device, batch_size, processes):
-            made.add(batch)
+            rows[held : held + len(batch)] = batch
+            held, done = held + len(batch), done + len(batch)
+            if held >= features.dim:
+                made.add(rows[:held])
+                held = 0
             if progress:
-                progress(images.name, made.n * processes.num, images.num)
+                progress(images.name, done * processes.num, images.num)
+        made.add(rows[:held])
         made = processes.total(made)
     if keep and processes.rank == 0:
         write_statistics(cache_path(images.digest, features.protocol), made, features.protocol)
@@ -161,6 +169,8 @@ def _features(
     images: Images, features: Features, device: torch.device | str, batch_size: int, processes: Processes
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(indices b, float32 b dim) of this process's images, resized before they are batched where that is possible."""
+    if torch.device(device).type == "cpu":  # where larger batches are no faster, and leave the cache
+        batch_size = min(batch_size, CPU_BATCH)
     in_two_steps = hasattr(features, "resized") and hasattr(features, "of_resized")
     resized, of_resized = (features.resized, features.of_resized) if in_two_steps else (lambda images: images, features)
     prepared = images.batches(batch_size, processes.share(images.num), lambda batch: resized(batch.to(device)))

@@ -76,7 +76,8 @@ class Inception(nn.Module):
         _weights_file(config)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.of_resized(self.resized(images))
+        chunk = 32 if images.device.type == "cpu" else len(images)
+        return torch.cat([self.of_resized(self.resized(part)) for part in images.split(chunk)])
 
     @torch.inference_mode()
     def resized(self, images: Tensor) -> Tensor:
@@ -91,10 +92,6 @@ class Inception(nn.Module):
 
     @torch.inference_mode()
     def of_resized(self, x: Tensor) -> Tensor:
-        chunk = 32 if x.device.type == "cpu" else len(x)
-        return torch.cat([self._features(part) for part in x.split(chunk)])
-
-    def _features(self, x: Tensor) -> Tensor:
         match self.mode:
             case "clean":
                 features = self.net.layers(x.contiguous(memory_format=torch.channels_last))

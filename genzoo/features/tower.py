@@ -60,7 +60,8 @@ class Tower(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.of_resized(self.resized(images))
+        chunk = 32 if images.device.type == "cpu" else len(images)
+        return torch.cat([self.of_resized(self.resized(part)) for part in images.split(chunk)])
 
     @torch.inference_mode()
     def resized(self, images: Tensor) -> Tensor:
@@ -68,9 +69,7 @@ class Tower(nn.Module):
 
     @torch.inference_mode()
     def of_resized(self, x: Tensor) -> Tensor:
-        chunk = 32 if x.device.type == "cpu" else len(x)
-        parts = (part.contiguous(memory_format=torch.channels_last) for part in x.split(chunk))
-        return torch.cat([self.net(part).flatten(1).float() for part in parts])
+        return self.net(x.contiguous(memory_format=torch.channels_last)).flatten(1).float()
 
 
 def pretrained_cfg(model: str):
