@@ -39,8 +39,8 @@ workers_option = click.option(
     type=click.IntRange(0, 64),
     callback=_start_workers,
     expose_value=False,
-    help="Processes that decode the image files of a side that has thousands; 0 or 1: threads of this one. Changes no "
-    "value. [default: with a GPU one a core, 16 at most, else 0]",
+    help="Processes that decode a side of thousands of small images (all others: threads of this one); 0 or 1: none. "
+    "Changes no value. [default: with a GPU one a core, 16 at most, else 0]",
 )
 
 

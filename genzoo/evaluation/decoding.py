@@ -1,8 +1,9 @@
 """Image files -> uint8 arrays, a few files ahead of the reader: in threads, or in worker processes.
 
 Pillow decodes without the interpreter's lock but opens, converts and copies under it: 0.2 ms of the 0.45 ms that a
-64x64 PNG takes, so that threads stay at a few thousand such files a second, whatever the number of cores. Nothing here
-imports PyTorch: a worker starts in a third of a second.
+64x64 PNG takes, so that threads stay at a few thousand such files a second, whatever the number of cores. Large images
+are the other way round: handing 500x400 pixels from process to process costs more than the lock (412 a second with two
+workers, 651 with two threads). Nothing here imports PyTorch: a worker starts in a third of a second.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from genzoo.errors import UserError
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # not all that Pillow reads: some run programs
 MAX_PIXELS = 100_000_000
 MIN_FILES = 5000  # fewer are decoded before worker processes have started
+MAX_MEAN_BYTES = 128 << 10  # of an image: larger ones are faster in threads
 MAX_CHUNK_FILES, MAX_CHUNK_BYTES = 32, 1 << 20  # of one task
 
 T = TypeVar("T")
@@ -50,7 +52,7 @@ class Tree(Protocol):
 
 @contextmanager
 def worker_processes(num: int) -> Iterator[None]:
-    """Inside, `num` processes read and decode the files of sides that have many; 0 or 1: threads of this process do.
+    """Inside, `num` processes decode sides of many small images; 0 or 1: threads of this process do, as all others.
 
     The workers are spawned, so a script that calls this needs its `if __name__ == "__main__":`.
     """
@@ -93,7 +95,7 @@ def each(function: Callable[[Tree, str], T], tree: Tree, names: list[str], num_b
     UserError where a worker process dies.
     """
     num = _num_workers.get()
-    if num > 1 and len(names) >= MIN_FILES:
+    if num > 1 and len(names) >= MIN_FILES and sum(num_bytes) <= MAX_MEAN_BYTES * len(names):
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(num, context, initializer=_begin, initargs=(partial(_each, function, tree),))
         work = _in_worker

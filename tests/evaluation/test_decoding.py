@@ -86,12 +86,13 @@ def test_a_corrupt_file_is_told_by_its_name(tmp_path, workers, packed):
         from_tree("a", Tree(folder, SUFFIXES))
 
 
-def test_small_sides_start_no_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding, "MIN_FILES", 13)
+@pytest.mark.parametrize("name, value", [("MIN_FILES", 13), ("MAX_MEAN_BYTES", 2)])
+def test_few_files_and_large_images_start_no_process(tmp_path, monkeypatch, name, value):
+    monkeypatch.setattr(decoding, name, value)
     monkeypatch.setattr(decoding, "ProcessPoolExecutor", None)
     tree = Tree(write(tmp_path / "a", 12), SUFFIXES)
     with worker_processes(2):
-        assert len(list(from_tree("a", tree).read(np.arange(12)))) == 12
+        assert len(list(each(decode, tree, tree.names, 12 * [3]))) == 12
 
 
 def test_a_large_image_is_a_task_of_its_own():
