@@ -61,7 +61,7 @@ class EfficientNetLite0(nn.Module):
 
     @torch.inference_mode()
     def resized(self, images: Tensor) -> Tensor:
-        return (resize(images, self.size) - self.mean) * self.scale
+        return resize(images, self.size).sub(self.mean).mul_(self.scale)
 
     @torch.inference_mode()
     def of_resized(self, x: Tensor) -> Tensor:

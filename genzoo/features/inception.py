@@ -83,7 +83,7 @@ class Inception(nn.Module):
     def resized(self, images: Tensor) -> Tensor:
         match self.mode:
             case "clean":
-                return (resize(images, SIZE) - 128) / 128
+                return resize(images, SIZE).sub(128).div_(128)
             case "legacy_tensorflow":
                 return color(images)  # at its own size: the network resizes
             case "legacy_pytorch":
