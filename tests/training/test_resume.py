@@ -144,13 +144,19 @@ def test_on_four_processes_then_two_then_one(tmp_path, run, settings):
 
 @pytest.mark.long
 @pytest.mark.parametrize("settings", [DDP, FSDP], ids=str)
-def test_resumed_on_four_processes_equals_undisturbed_bit_for_bit(tmp_path, settings):
-    """With BatchNorm and noise, which depend on the number of processes."""
+def test_resumed_on_four_processes_equals_undisturbed(tmp_path, settings):
+    """With BatchNorm and noise, which depend on the number of processes.
+
+    Bit for bit when sharded. DDP puts the gradients into another order after the first step of a process, and the
+    rounding of a sum over more than two processes depends on where in its message a gradient is.
+    """
     settings = {**settings, "batch_size": 24, "checkpoint_every": 0}
     launch(4, tmp_path / "whole", steps=20, **settings)
     launch(4, tmp_path / "resumed", steps=9, **settings)
     launch(4, tmp_path / "resumed", steps=20, model_seed=5, **settings)
-    assert outcome(tmp_path / "resumed") == outcome(tmp_path / "whole")
+    same_training(tmp_path / "resumed", tmp_path / "whole")
+    if settings is FSDP:
+        assert outcome(tmp_path / "resumed") == outcome(tmp_path / "whole")
 
 
 @pytest.mark.long

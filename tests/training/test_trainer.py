@@ -251,6 +251,9 @@ def test_other_errors_stay_as_they_are(tmp_path, run, monkeypatch):
         ({"optimizer": {"name": "adamm"}}, "did you mean 'adam'"),
         ({"batch_size": 10, "grad_accumulation": 3}, "batch_size 10 cannot be shared equally"),
         ({"precision": "fp16"}, "needs a CUDA GPU"),
+        ({"parallel": "fsdp", "precision": "fp16"}, r"train\.precision: not with train\.parallel=fsdp; use bf16"),
+        ({"parallel": "fsdp", "compile": "default"}, r"train\.compile: not with train\.parallel=fsdp; use off"),
+        ({"parallel": "fsdp", "optimizer": {"name": "lamb"}}, r"optimizer\.name: not with .* adam, adamw, sgd"),
     ],
     ids=str,
 )
@@ -258,6 +261,12 @@ def test_settings_are_refused_before_the_first_step(tmp_path, run, setting, mess
     with pytest.raises(UserError, match=message):
         run(tmp_path / "run", **setting)
     assert not list(tmp_path.rglob("*.jsonl"))
+
+
+def test_sharding_by_accelerate_itself_is_refused(tmp_path, run, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match=r"configuration asks for FSDP, .*train\.parallel=fsdp"):
+        run(tmp_path)
 
 
 def test_the_planned_space_is_what_a_run_takes(tmp_path, run):
