@@ -60,8 +60,6 @@ def evaluate(
     with evaluating(model):
         images = Spread(splits[config.reference], config.num_reference)
         mean, variance = encode(model, images, device, config.batch_size, stage(progress, "encode"), processes)
-        with torch.inference_mode():
-            parts = ["y", *model.decode(mean[:1].to(device)).branches]
         for generator, todo in plan.items():
             if generator == "reconstruction":  # also where it is not scored: the split is judged by it
                 made = _decode(model, mean[: config.num_samples], device, config.batch_size, processes, split)
@@ -72,7 +70,7 @@ def evaluate(
                 continue
             needed = {key_of(metric): extractors[key_of(metric)] for metric, _ in todo}
             num = num_samples_of(generator, config, common.num)
-            made = _features(made, num, parts, needed, device, stage(progress, generator), processes)
+            made = _features(made, num, needed, device, stage(progress, generator), processes)
             if processes.rank > 0:
                 continue
             sides = {key: _sides(rows) for key, rows in made.items()}
@@ -154,25 +152,28 @@ def _decode(
 def _features(
     made: Iterator[tuple[slice, dict[str, Tensor]]],
     num: int,
-    parts: list[str],
     extractors: dict[str, Features],
     device: torch.device | str,
     progress: Callable[[int, int], None] | None,
     processes: Processes,
 ) -> dict[str, dict[str, Tensor]]:
     """extractor -> part -> features num dim, float32 on the CPU. Images are kept no longer than a batch."""
-    features = {
-        label: {part: torch.zeros(num, extractor.dim) for part in parts} for label, extractor in extractors.items()
-    }
+    features: dict[tuple[str, str], Tensor] = {}
     done = 0
-    for rows, images in made:
+    for rows, parts in made:
         for label, extractor in extractors.items():
-            for part in parts:
-                features[label][part][rows] = extractor(images[part].to(device)).cpu()
-        done += len(images["y"])
+            for part, images in parts.items():
+                if (label, part) not in features:
+                    features[label, part] = torch.zeros(num, extractor.dim)
+                features[label, part][rows] = extractor(images.to(device)).cpu()
+        done += len(parts["y"])
         if progress:
             progress(min(done * processes.num, num), num)
-    return {label: {part: processes.sum(rows) for part, rows in made.items()} for label, made in features.items()}
+    found = {label: {} for label in extractors}
+    for label, part in processes.of_main([*features]):  # the first batch is its own; another may have had none
+        own = features.get((label, part), torch.zeros(num, extractors[label].dim))
+        found[label][part] = processes.sum(own)
+    return found
 
 
 def _sides(features: dict[str, Tensor]) -> dict[str, Side]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor
 
 from genzoo.evaluation.frechet import Statistics
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among them; by default it is alone. `sum`, `all` and `total` must be called by all of them."""
+    """This process among them; by default it is alone. `sum` and what follows must be called by all."""
 
     rank: int = 0
     num: int = 1
@@ -34,6 +37,14 @@ class Processes:
         from accelerate.utils import reduce
 
         return reduce(x.to(PartialState().device), "sum").cpu()
+
+    def of_main(self, value: T) -> T:
+        """The main process's value, on every one of them."""
+        if self.num == 1:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([value])[0]
 
     def all(self, flag: bool) -> bool:
         """Whether it is set on every process."""
