@@ -129,17 +129,10 @@ def statistics_of(
         made = Statistics.of(_rows(images, features, device, batch_size, progress, processes))
     else:
         made = Statistics(features.dim)
-        # One block of rows for the whole stream: small arrays that stay keep freed batches from being used again.
-        rows, held, done = torch.empty(features.dim + batch_size, features.dim), 0, 0
         for _, batch in _features(images, features, device, batch_size, processes):
-            rows[held : held + len(batch)] = batch
-            held, done = held + len(batch), done + len(batch)
-            if held >= features.dim:
-                made.add(rows[:held])
-                held = 0
+            made.add(batch)
             if progress:
-                progress(images.name, done * processes.num, images.num)
-        made.add(rows[:held])
+                progress(images.name, made.n * processes.num, images.num)
         made = processes.total(made)
     if keep and processes.rank == 0:
         write_statistics(cache_path(images.digest, features.protocol), made, features.protocol)

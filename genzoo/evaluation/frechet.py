@@ -21,7 +21,7 @@ class Statistics:
         self._n = 0  # folded so far, with their mean and the sum of (x - mean)(x - mean)^T
         self._mean = torch.zeros(dim, dtype=torch.float64)
         self._scatter: Tensor | None = None
-        self._rows: list[Tensor] = []  # not folded yet
+        self._rows = torch.empty(0, dim, dtype=torch.float64)  # room for those that are not folded yet
         self._num_rows = 0
         self._factor: Tensor | None = None
 
@@ -47,10 +47,9 @@ class Statistics:
     @property
     def mean(self) -> Tensor:
         """dim."""
-        if not self._rows:
+        if not self._num_rows:
             return self._mean
-        rows = sum(part.sum(dim=0) for part in self._rows)
-        return self._mean + (rows - self._num_rows * self._mean) / self.n
+        return self._mean + (self._rows[: self._num_rows] - self._mean).sum(dim=0) / self.n
 
     @property
     def cov(self) -> Tensor:
@@ -73,8 +72,7 @@ class Statistics:
         """
         if self._factor is None:
             if self.is_thin:
-                rows = torch.cat([torch.zeros(0, self.dim, dtype=torch.float64), *self._rows])
-                self._factor = (rows - self.mean).T / max(self.n - 1, 1) ** 0.5
+                self._factor = (self._rows[: self._num_rows] - self.mean).T / max(self.n - 1, 1) ** 0.5
                 failed = False
             else:
                 self._factor, failed = torch.linalg.cholesky_ex(self.cov)
@@ -96,27 +94,28 @@ class Statistics:
 
     def add(self, features: Tensor) -> None:
         """Take in features b dim of any float type, on any device."""
-        if len(features):
+        if len(features) and not len(self._rows):  # one block: small arrays that stay would cut up the freed memory
+            self._rows = torch.empty(self.dim, self.dim, dtype=torch.float64)
+        while len(features):
             self._factor = None
-            self._rows.append(features.detach().to("cpu", torch.float64, copy=True))
-            self._num_rows += len(features)
-            if self._num_rows >= self.dim:
+            part = features[: self.dim - self._num_rows]
+            self._rows[self._num_rows : self._num_rows + len(part)] = part.detach()
+            self._num_rows += len(part)
+            features = features[len(part) :]
+            if self._num_rows == self.dim:
                 self._fold()
 
     def merge(self, other: Statistics) -> None:
         """Take in what another one has seen."""
         self._factor = None
-        self._rows, self._num_rows = self._rows + other._rows, self._num_rows + other._num_rows
         if other._n:
             self._shift(other._n, other._mean, other._scatter)
-        if self._num_rows >= self.dim:
-            self._fold()
+        self.add(other._rows[: other._num_rows])
 
     def _fold(self) -> None:
         """Take the gathered rows into mean and scatter."""
-        if self._rows:
-            x = torch.cat(self._rows)
-            self._rows, self._num_rows = [], 0
+        if self._num_rows:
+            x, self._num_rows = self._rows[: self._num_rows], 0
             mean = x.mean(dim=0)
             x -= mean
             self._shift(len(x), mean, x.T @ x)
