@@ -45,6 +45,8 @@ def _tables(scores: list[dict]) -> list[str]:
             f"{metric} on {features} features, against {about['num_reference']:,} {about['reference']} images"
             + ("; few images: a biased number" if any("few" in entry for entry in entries) else "")
         )
+        values = [abs(entry["value"]) for entry in entries if "skipped" not in entry]
+        digits = 2 if max(values, default=0) >= 1 else 4  # KID and rates are all below 1
         if parts:
             lines.append(f"  {'':16}" + "".join(f"{part:>9}" for part in parts) + "   images")
         for generator in dict.fromkeys(entry["generator"] for entry in entries):
@@ -53,7 +55,7 @@ def _tables(scores: list[dict]) -> list[str]:
             if reason:
                 lines.append(f"  {generator:16} skipped: {reason}")
                 continue
-            cells = "".join(f"{mine[part]['value']:9.2f}" if part in mine else f"{'':9}" for part in parts)
+            cells = "".join(f"{mine[part]['value']:9.{digits}f}" if part in mine else f"{'':9}" for part in parts)
             first = next(iter(mine.values()))
             note = f"   {first['note']}" if "note" in first else ""
             lines.append(f"  {generator:16}{cells}{first['num_samples']:9,}{note}")
