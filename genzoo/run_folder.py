@@ -22,8 +22,18 @@ from genzoo.recipe import Recipe, read
 # What may differ from the recipe a run was started with when it goes on: nothing that changed its past.
 FREE_ON_RESUME = {"evaluation", "samplers", "data.root"} | {
     f"train.{key}"
-    for key in ("steps", "checkpoint_every", "panel_every", "log_every", "keep", "keep_best", "max_time", "trackers",
-                "parallel", "activation_checkpointing")  # fmt: skip
+    for key in (
+        "steps",
+        "checkpoint_every",
+        "panel_every",
+        "log_every",
+        "keep",
+        "keep_best",
+        "max_time",
+        "trackers",
+        "parallel",
+        "activation_checkpointing",
+    )
 }
 
 
