@@ -1,16 +1,16 @@
 """FID by genzoo, clean-fid, pytorch-fid and torch-fidelity on the same files and network, side by side in one run.
 
     pip install pytorch-fid torch-fidelity          # clean-fid comes with genzoo
-    python benchmarks/fid.py                        # some ten minutes on two idle cores
+    python benchmarks/fid.py                        # some twenty minutes on two idle cores
     python benchmarks/fid.py --num 48 --rounds 1    # a short form
     python benchmarks/fid.py --weights inception-2015-12-05.pt --num 2000
 
 Every tool runs in a process of its own, as its documentation has it used, and the tools take turns: `rounds` times
-cold, and with the reference's statistics at hand. The time begins after imports and the loading of the network. Then
-each stage is timed alone, by each tool's own functions. Without --weights the network is InceptionV3 with random
-weights in a TorchScript file of the published interface: the work is the same, the value is no FID. clean-fid and
-genzoo resize alike and must agree; the other two resize by their own rules. Ratios are of medians. The results go to
-results/fid.json.
+cold, and with the reference's statistics at hand. The time begins after imports and the loading of the network. In the
+first round each stage is timed alone, too, by each tool's own functions. Without --weights the network is InceptionV3
+with random weights in a TorchScript file of the published interface: the work is the same, the value is no FID.
+clean-fid and genzoo resize alike and must agree; the other two resize by their own rules. Ratios are of medians. The
+results go to results/fid.json.
 """
 
 from __future__ import annotations
@@ -331,7 +331,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--num", type=int, default=256, help="images of each side")
     parser.add_argument("--size", type=int, default=64, help="their height and width in pixels")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--weights", type=Path, help=f"the true {FILE}")
     parser.add_argument("--tools", default=",".join(TOOLS), help="comma-separated")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "fid.json")
@@ -355,7 +355,7 @@ def main() -> None:
         for tool in tools:
             measure(tool, "prepare", folder)
         for number in range(options.rounds):
-            for what in ("cold", "cached", "stages"):
+            for what in ("cold", "cached", *(["stages"] if number == 0 else [])):
                 for tool in tools:
                     runs[tool][what].append(measure(tool, what, folder))
                     print(f"round {number + 1}: {tool} {what}", file=sys.stderr)
