@@ -322,8 +322,8 @@ def main() -> None:
 
             rate = measure("bare", WARM_UP + 3)["images_per_s"]
             steps = WARM_UP + 3 + int(options.seconds * rate / BATCH)
-            for _ in range(options.rounds):
-                for name in names:
+            for number in range(options.rounds):
+                for name in names[:: -1 if number % 2 else 1]:  # a machine that slows down favours nobody
                     runs[name].append(measure(name, steps))
             medians = {name: statistics.median(run["images_per_s"] for run in many) for name, many in runs.items()}
             for name, many in runs.items():

@@ -76,8 +76,7 @@ class Inception(nn.Module):
         _weights_file(config)
 
     def forward(self, images: Tensor) -> Tensor:
-        chunk = 32 if images.device.type == "cpu" else len(images)
-        return torch.cat([self.of_resized(self.resized(part)) for part in images.split(chunk)])
+        return torch.cat([self.of_resized(self.resized(part)) for part in _split(images)])
 
     @torch.inference_mode()
     def resized(self, images: Tensor) -> Tensor:
@@ -92,6 +91,9 @@ class Inception(nn.Module):
 
     @torch.inference_mode()
     def of_resized(self, x: Tensor) -> Tensor:
+        return torch.cat([self._features(part) for part in _split(x)])
+
+    def _features(self, x: Tensor) -> Tensor:
         match self.mode:
             case "clean":
                 features = self.net.layers(x.contiguous(memory_format=torch.channels_last))
@@ -100,6 +102,11 @@ class Inception(nn.Module):
             case "legacy_pytorch":
                 features = self.net(x.contiguous(memory_format=torch.channels_last))
         return features.flatten(1)
+
+
+def _split(x: Tensor) -> tuple[Tensor, ...]:
+    """On a CPU, batches of 16: larger ones are no faster and take more memory (1.1 GB here, 1.6 GB at 32)."""
+    return x.split(16 if x.device.type == "cpu" else max(len(x), 1))
 
 
 def _torchscript_net(path: Path) -> nn.Module:
