@@ -7,16 +7,16 @@ import urllib.request
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genzoo.cache import cache_dir
 from genzoo.errors import UserError, nearest, reason
-from genzoo.features.images import resize
+from genzoo.features.images import Normalized
 
 FILE = "model.safetensors"  # in each of timm's repositories
 
 
-class Tower(nn.Module):
+class Tower(Normalized):
     """uint8 b c h w -> float32 b dim: resized to a square, normalised as the weights were trained, pooled.
 
     head: keep the network's own projection (CLIP's), else the pooled features before any classifier. size: of the
@@ -58,18 +58,6 @@ class Tower(nn.Module):
             "normalize": f"mean {list(known.mean)}, std {list(known.std)}",
         }
         self.eval()
-
-    def forward(self, images: Tensor) -> Tensor:
-        chunk = 32 if images.device.type == "cpu" else len(images)
-        return torch.cat([self.of_resized(self.resized(part)) for part in images.split(chunk)])
-
-    @torch.inference_mode()
-    def resized(self, images: Tensor) -> Tensor:
-        return resize(images, self.size).sub(self.mean).mul_(self.scale)
-
-    @torch.inference_mode()
-    def of_resized(self, x: Tensor) -> Tensor:
-        return self.net(x.contiguous(memory_format=torch.channels_last)).flatten(1).float()
 
 
 def pretrained_cfg(model: str):
