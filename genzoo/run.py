@@ -145,10 +145,10 @@ def evaluate_run(folder: Path, overrides: tuple[str, ...] = ()) -> dict | None:
     for word in overrides:
         if not word.startswith(("evaluation.", "samplers", "data.root")):
             raise UserError(f"{word}: a trained run can only change evaluation.*, samplers.* and data.root")
-    recipe = read_recipe(folder, overrides)
-    parts = check(recipe)
     launch = Launch()
     with launch.ends_as_one():
+        recipe = read_recipe(folder, overrides)
+        parts = check(recipe)
         model = load(folder, launch.device)
         with launch.first("prepared"):
             splits = prepare_splits(parts, recipe)

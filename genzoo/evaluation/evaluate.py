@@ -171,8 +171,8 @@ def _features(
             progress(min(done * processes.num, num), num)
     found = {label: {} for label in extractors}
     for label, part in processes.of_main([*features]):  # the first batch is its own; another may have had none
-        own = features.get((label, part), torch.zeros(num, extractors[label].dim))
-        found[label][part] = processes.sum(own)
+        own = features.pop((label, part), None)
+        found[label][part] = processes.sum(torch.zeros(num, extractors[label].dim) if own is None else own)
     return found
 
 
