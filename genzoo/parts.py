@@ -126,6 +126,28 @@ class Dataset(Protocol):
         With a parameter `start: int = 0`, the images to leave out at the front, an interrupted preparation goes on.
         """
 
+    # Optional: with `streams = True` the images stay where they are. `read` then gives their places, arrays of
+    # genzoo.data.stream.ENTRY, and `opened(split, entries) -> Streamed` reads them from there.
+    # `reading: set[str]` names options that change nothing of what is stored.
+
+
+class Streamed(Protocol):
+    """Images that are read while training (genzoo.data.stream.Stream); like an array uint8 n h w c."""
+
+    shape: tuple[int, int, int, int]
+    dtype: np.dtype
+    buffer: int  # how many are shuffled together, and read ahead
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray: ...
+
+    def order(self, rng: np.random.Generator) -> np.ndarray:
+        """The rows of an epoch: every one once."""
+
+    def batches(self, parts: Iterator[np.ndarray], num: int) -> Iterator[np.ndarray]:
+        """The images of each of `parts`, arrays of rows, of which `num` are looked at together."""
+
 
 class Features(Protocol):
     """`Features(config)`, an nn.Module in eval mode with frozen weights."""

@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 class Encoded:
     """One file's content under the name that messages give it; what `load_image` reads from."""
 
-    def __init__(self, place: str, data: bytes):
+    def __init__(self, place: str, data: bytes | memoryview):
         self._place, self._data = place, data
 
     def num_bytes(self, name: str) -> int:
         return len(self._data)
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str) -> bytes | memoryview:
         if len(self._data) > MAX_FILE_BYTES:
             raise CorruptFile(f"{self._place} is larger than {MAX_FILE_BYTES >> 20} MB")
         return self._data
@@ -35,33 +35,42 @@ class Encoded:
         return self._place
 
 
+def decode(file: Encoded, shape: Shape, max_pixels: int) -> np.ndarray | CorruptFile:
+    """uint8 h w c: the central square, resized to `shape` (c, h, w), bicubic with antialiasing; or what is wrong."""
+    try:
+        return load_image(file, "", shape, center_square, Image.Resampling.BICUBIC, max_pixels)
+    except CorruptFile as error:
+        return error
+
+
 def decode_stream(
     files: Iterable[Encoded], shape: Shape, max_pixels: int, skipped: list[str] | None = None
 ) -> Iterator[np.ndarray]:
-    """uint8 arrays n h w c: the central squares, resized to `shape` (c, h, w), bicubic with antialiasing.
+    """uint8 arrays n h w c, of a few images each, in the order of the files.
 
     Only the few files in work are in memory. With a list `skipped`, corrupt files are left out and their places are
     appended to it; without, the first one raises CorruptFile.
     """
 
-    def load(some: list[Encoded]) -> tuple[list[np.ndarray], list[str]]:
-        images, bad = [], []
-        for file in some:
-            try:
-                images.append(load_image(file, "", shape, center_square, Image.Resampling.BICUBIC, max_pixels))
-            except CorruptFile as error:
-                if skipped is None:
-                    raise
-                log.warning("skipped: %s", error)
-                bad.append(file.place(""))
-        return images, bad
+    def load(some: list[Encoded]) -> list[tuple[Encoded, np.ndarray | CorruptFile]]:
+        return [(file, decode(file, shape, max_pixels)) for file in some]
 
     files = iter(files)
-    for images, bad in in_order(load, iter(lambda: list(islice(files, CHUNK)), [])):
-        if skipped is not None:
-            skipped.extend(bad)
+    for found in in_order(load, iter(lambda: list(islice(files, CHUNK)), [])):
+        images = [image for file, image in found if usable(file, image, skipped)]
         if images:
             yield np.stack(images)
+
+
+def usable(file: Encoded, image: np.ndarray | CorruptFile, skipped: list[str] | None) -> bool:
+    """False for a corrupt file, once its place is in `skipped`; without such a list, its error is raised."""
+    if not isinstance(image, CorruptFile):
+        return True
+    if skipped is None:
+        raise image
+    log.warning("skipped: %s", image)
+    skipped.append(file.place(""))
+    return False
 
 
 def draw(name: str) -> float:

@@ -2,6 +2,8 @@
 
     <cache>/datasets/<name>-<key>/    card.json, train.u8, test.u8, ...     (n h w c, no header)
 
+Of a dataset that streams, `train.index` and so on say where each image lies, in place of the images.
+
 The key is a hash of the dataset's options and of what its `locate()` found, so other options or other files make
 another folder. A folder is complete or absent: it is written as `<name>-<key>.partial`, under a lock, and renamed.
 """
@@ -28,6 +30,7 @@ import PIL
 
 from genzoo.cache import cache_dir
 from genzoo.config import Config
+from genzoo.data.stream import ENTRY, Stream
 from genzoo.errors import UserError
 from genzoo.parts import Dataset
 
@@ -44,18 +47,20 @@ class Split:
     """One split of a prepared dataset."""
 
     name: str
-    images: np.memmap  # n h w c, uint8, read-only
-    sha256: str  # of the bytes of `images`
+    images: np.memmap | Stream  # n h w c, uint8, read-only
+    path: Path
+    sha256: str  # of the file's bytes
     card: dict  # of the whole dataset: source, options, image_shape, counts, digests, versions
 
     def __len__(self) -> int:
         return len(self.images)
 
     def verify(self) -> None:
-        """Hash the images again. Raises UserError when they are no longer the ones that were prepared."""
-        path = Path(self.images.filename)
-        if _hash(path).hexdigest() != self.sha256:
-            raise UserError(f"{path} was changed or damaged after it was prepared; delete {path.parent} and run again")
+        """Hash the file again. Raises UserError when it is no longer the one that was prepared."""
+        if _hash(self.path).hexdigest() != self.sha256:
+            raise UserError(
+                f"{self.path} was changed or damaged after it was prepared; delete {self.path.parent} and run again"
+            )
 
 
 @dataclass(frozen=True)
@@ -80,16 +85,20 @@ def prepare(dataset: Dataset, config: Config, progress: Progress | None = None) 
     card = {
         "format": FORMAT,
         "dataset": name,
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", exclude=getattr(dataset, "reading", None)),
         "source": dataset.locate(),
         "image_shape": list(dataset.image_shape),
     }
+    if getattr(dataset, "streams", False):
+        card["streams"] = True
     key = hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_dir() / "datasets" / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', name)}-{key}"
-    splits = _open(folder)
-    if splits is None:
+    if _open(folder) is None:
         with _locked(folder):
-            splits = _open(folder) or _build(dataset, card, folder, progress)
+            if _open(folder) is None:
+                _build(dataset, card, folder, progress)
+    splits = _open(folder, dataset)
+    assert splits is not None, folder
     return splits
 
 
@@ -100,20 +109,49 @@ def listing() -> list[Prepared]:
     return [Prepared(path, next(iter(splits.values())).card if splits else None) for path, splits in opened]
 
 
-def _open(folder: Path) -> dict[str, Split] | None:
-    """The splits in a folder; None when there is none, or when it is damaged."""
+def _open(folder: Path, dataset: Dataset | None = None) -> dict[str, Split] | None:
+    """The splits in a folder; None when there is none, or when it is damaged. A dataset that streams opens its own."""
     try:
         card = json.loads((folder / "card.json").read_text())
-        c, h, w = card["image_shape"]
+        layout = Layout.of(card)
         splits = {}
         for name, entry in card["splits"].items():
-            path, shape = folder / f"{name}.u8", (entry["num_images"], h, w, c)
-            if path.stat().st_size != prod(shape):
+            path, shape = folder / f"{name}.{layout.suffix}", (entry["num_images"], *layout.shape)
+            if path.stat().st_size != prod(shape) * layout.dtype.itemsize:
                 return None
-            splits[name] = Split(name, np.memmap(path, np.uint8, "r", shape=shape), entry["sha256"], card)
+            stored = np.memmap(path, layout.dtype, "r", shape=shape)
+            images = dataset.opened(name, stored) if dataset and card.get("streams") else stored
+            splits[name] = Split(name, images, path, entry["sha256"], card)
         return splits
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a file of the store holds for each image: its pixels, or its place in the shards."""
+
+    suffix: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, card: dict) -> Layout:
+        c, h, w = card["image_shape"]
+        return cls("index", ENTRY, ()) if card.get("streams") else cls("u8", np.dtype(np.uint8), (h, w, c))
+
+    @property
+    def num_bytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+    def check(self, some: object, place: str) -> None:
+        if isinstance(some, np.ndarray) and some.dtype == self.dtype and some.shape[1:] == self.shape and some.ndim:
+            return
+        found = f"{some.dtype} {some.shape}" if isinstance(some, np.ndarray) else type(some).__name__
+        wanted = "arrays of genzoo.data.stream.ENTRY"
+        if self.shape:
+            wanted = f"uint8 arrays n h w c with h w c = {self.shape}"
+        raise UserError(f"{place}: read() must give {wanted}, not {found}")
 
 
 @contextmanager
@@ -138,15 +176,16 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _build(dataset: Dataset, card: dict, folder: Path, progress: Progress | None) -> dict[str, Split]:
+def _build(dataset: Dataset, card: dict, folder: Path, progress: Progress | None) -> None:
     """Read every split into `<folder>.partial`, check what was written, and rename. The lock is held."""
     partial = folder.with_name(folder.name + ".partial")
     expected = card["source"].get("num_images", {})
     try:
         partial.mkdir(exist_ok=True)
-        _check_space(partial, sum(expected.values()) * prod(card["image_shape"]))
+        layout = Layout.of(card)
+        _check_space(partial, sum(expected.values()) * layout.num_bytes)
         card["splits"] = {
-            split: _write(dataset, split, partial, expected.get(split), progress) for split in dataset.splits
+            split: _write(dataset, split, partial, layout, expected.get(split), progress) for split in dataset.splits
         }
         card["versions"] = {"numpy": np.__version__, "pillow": PIL.__version__}
         card["created"] = datetime.now(UTC).isoformat(timespec="seconds")
@@ -165,21 +204,19 @@ def _build(dataset: Dataset, card: dict, folder: Path, progress: Progress | None
                 "free some space, or set GENZOO_CACHE to a folder on a larger disk"
             ) from error
         raise
-    splits = _open(folder)
-    assert splits is not None, folder
-    return splits
 
 
-def _write(dataset: Dataset, split: str, partial: Path, expected: int | None, progress: Progress | None) -> dict:
-    """Read one split into `<split>.u8`, going on from its last mark if any; returns its entry of the card."""
-    c, h, w = dataset.image_shape
-    path, mark = partial / f"{split}.u8", partial / f"{split}.mark"
+def _write(
+    dataset: Dataset, split: str, partial: Path, layout: Layout, expected: int | None, progress: Progress | None
+) -> dict:
+    """Read one split into its file, going on from its last mark if any; returns its entry of the card."""
+    path, mark = partial / f"{split}.{layout.suffix}", partial / f"{split}.mark"
     num_done, digest = 0, hashlib.sha256()
     if path.exists() and mark.exists():
         entry = json.loads(mark.read_text())
         if entry.pop("complete", False):
             return entry
-        found = _hash(path, entry["num_images"] * h * w * c)
+        found = _hash(path, entry["num_images"] * layout.num_bytes)
         if found.hexdigest() == entry["sha256"] and "start" in inspect.signature(dataset.read).parameters:
             num_done, digest = entry["num_images"], found
             log.info("%s: going on after %d images", path, num_done)
@@ -192,13 +229,13 @@ def _write(dataset: Dataset, split: str, partial: Path, expected: int | None, pr
         return entry
 
     with path.open("r+b" if num_done else "wb") as file:
-        marked = file.truncate(num_done * h * w * c)
+        marked = file.truncate(num_done * layout.num_bytes)
         file.seek(marked)
         for images in dataset.read(split, start=num_done) if num_done else dataset.read(split):
-            _check_images(images, (h, w, c), f"{type(dataset).__name__}, split '{split}'")
-            images = np.ascontiguousarray(images)
-            file.write(images)
-            digest.update(images)
+            layout.check(images, f"{type(dataset).__name__}, split '{split}'")
+            stored = np.ascontiguousarray(images).view(np.uint8)
+            file.write(stored)
+            digest.update(stored)
             num_done += len(images)
             if progress:
                 progress(split, num_done, expected)
@@ -213,12 +250,6 @@ def _write(dataset: Dataset, split: str, partial: Path, expected: int | None, pr
     entry |= getattr(dataset, "notes", {}).get(split, {})
     _write_json(mark, entry | {"complete": True})
     return entry
-
-
-def _check_images(images: object, shape: tuple[int, int, int], place: str) -> None:
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
-        found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
-        raise UserError(f"{place}: read() must give uint8 arrays n h w c with h w c = {shape}, not {found}")
 
 
 def _check_space(folder: Path, num_bytes: int) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from itertools import islice, starmap
 
 import numpy as np
 from pydantic import Field
 
-from genzoo.data.encoded import Encoded, decode_stream, draw
-from genzoo.data.files import MAX_FILE_BYTES
-from genzoo.data.images import SUFFIXES
+from genzoo.data.encoded import Encoded, decode, decode_stream, draw, usable
+from genzoo.data.files import MAX_FILE_BYTES, CorruptFile
+from genzoo.data.images import SUFFIXES, in_order
 from genzoo.data.square import PROCESSING, SquareConfig, SquareImages
+from genzoo.data.stream import ENTRY, Stream
 from genzoo.errors import UserError
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+Sample = tuple[int, str, tarfile.TarInfo, Callable[[], bytes]]  # shard, its address, the image's member, its reader
 
 
 class WebDataset(SquareImages):
@@ -24,7 +27,9 @@ class WebDataset(SquareImages):
 
     A sample is the members of one name up to its first dot (https://github.com/webdataset/webdataset); other members
     than its image are passed over. Shards are read once, in their order, as streams: nothing is unpacked, and memory
-    holds the few images in work. Each address needs fsspec's package for it: s3:// s3fs, gs:// gcsfs, http:// aiohttp.
+    holds the few images in work. With `stream` only an index of them is prepared, 16 bytes an image, and training reads
+    the shards, each process its own images. Each address needs fsspec's package for it: s3:// s3fs, gs:// gcsfs, http://
+    aiohttp.
     """
 
     class Config(SquareConfig):
@@ -38,6 +43,14 @@ class WebDataset(SquareImages):
         image: str | None = Field(
             None, description="what follows the first dot in the name of a sample's image; null: any image suffix"
         )
+        stream: bool = Field(False, description="read (uncompressed) shards while training, instead of a prepared copy")
+        buffer: int = Field(4096, ge=1, description="with stream: images shuffled together and read ahead")
+
+    reading = {"buffer"}
+
+    @property
+    def streams(self) -> bool:
+        return self.config.stream
 
     def locate(self) -> dict:
         if self.config.root is None:
@@ -55,29 +68,50 @@ class WebDataset(SquareImages):
         }
 
     def read(self, split: str, start: int = 0) -> Iterator[np.ndarray]:
+        """Images, or with `stream` their entries."""
         skipped: list[str] | None = [] if self.config.skip_corrupt else None
-        files = self._files(split)
-        if skipped is None:
-            files, start = islice(files, start, None), 0  # else the corrupt ones before are not known without decoding
-        for images in decode_stream(files, self.image_shape, self.config.max_pixels, skipped):
-            if len(images) > start:
-                yield images[start:]
-            start = max(0, start - len(images))
+        first, left = (start, 0) if skipped is None else (0, start)  # the corrupt ones are not known without decoding
+        samples = islice(self._samples(split), first, None)
+        if self.config.stream:
+            found = self._entries(samples, skipped)
+        else:
+            found = decode_stream(starmap(_encoded, samples), self.image_shape, self.config.max_pixels, skipped)
+        for some in found:
+            if len(some) > left:
+                yield some[left:]
+            left = max(0, left - len(some))
         self.notes[split] = {"skipped": skipped} if skipped else {}
 
-    def _files(self, split: str) -> Iterator[Encoded]:
+    def opened(self, split: str, entries: np.ndarray) -> Stream:
+        config = self.config
+        return Stream(entries, self.shards[split], self.image_shape, config.max_pixels, config.buffer)
+
+    def _entries(self, samples: Iterator[Sample], skipped: list[str] | None) -> Iterator[np.ndarray]:
+        """Where the images lie, by the tars' headers; images are read only to find corrupt ones to skip."""
+        if skipped is not None:
+
+            def checked(one: tuple[Sample, Encoded]) -> tuple[Sample, Encoded, np.ndarray | CorruptFile]:
+                return *one, decode(one[1], self.image_shape, self.config.max_pixels)
+
+            read = ((sample, _encoded(*sample)) for sample in samples)
+            samples = (sample for sample, file, image in in_order(checked, read) if usable(file, image, skipped))
+        while some := list(islice(samples, 1024)):
+            yield np.array([(shard, member.offset_data, member.size) for shard, _, member, _ in some], ENTRY)
+
+    def _samples(self, split: str) -> Iterator[Sample]:
         """The images of a split in the order of the shards."""
-        for url in self.shards[split]:
+        mode = "r:" if self.config.stream else "r|*"
+        for number, url in enumerate(self.shards[split]):
             last = None
-            for name, data in _members(url, self._is_image):
-                sample = name[: name.index(".", name.rfind("/") + 1)]
+            for member, read in _members(url, mode, self._is_image):
+                sample = member.name[: member.name.index(".", member.name.rfind("/") + 1)]
                 if sample == last:
                     raise UserError(
                         f"{url}: the sample {sample!r} has several images; data.image says which: data.image=jpg"
                     )
                 last = sample
                 if self.config.test or (draw(sample) < self.config.test_fraction) == (split == "test"):
-                    yield Encoded(f"{url}: {name}", data)
+                    yield number, url, member, read
 
     def _is_image(self, name: str) -> bool:
         base = name.rpartition("/")[2]
@@ -126,17 +160,22 @@ def _identity(url: str) -> dict:
     return {"url": url, "num_bytes": info.get("size"), "version": version}
 
 
-def _members(url: str, wanted) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of the wanted files in a tar, read as a stream."""
+def _encoded(shard: int, url: str, member: tarfile.TarInfo, read: Callable[[], bytes]) -> Encoded:
+    return Encoded(f"{url}: {member.name}", read())
+
+
+def _members(url: str, mode: str, wanted) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
+    """The wanted files in a tar, each with what reads it; mode: r|* for a stream, r: to jump from header to header."""
     import fsspec
 
     try:
-        with fsspec.open(url, "rb") as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+        with fsspec.open(url, "rb") as file, tarfile.open(fileobj=file, mode=mode) as archive:
             for member in archive:
                 if not member.isreg() or not wanted(member.name):
                     continue
                 if member.size > MAX_FILE_BYTES:
                     raise UserError(f"{url}: {member.name} is larger than {MAX_FILE_BYTES >> 20} MB")
-                yield member.name, archive.extractfile(member).read()
+                yield member, lambda member=member: archive.extractfile(member).read()
     except (OSError, EOFError, tarfile.TarError) as error:
-        raise UserError(f"{url} is damaged or cannot be read: {error}") from error
+        remedy = " (data.stream needs uncompressed shards)" if mode == "r:" else ""
+        raise UserError(f"{url} is damaged or cannot be read: {error}{remedy}") from error

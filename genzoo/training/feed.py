@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count, islice
+from contextlib import closing
+from itertools import count
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genzoo.errors import UserError
+
+if TYPE_CHECKING:
+    from genzoo.parts import Streamed
 
 
 class Feed:
@@ -20,12 +25,13 @@ class Feed:
     Step i sees samples [i * batch_size, (i + 1) * batch_size) of the stream, so every image comes once an epoch, none
     is dropped, and a batch may span epochs. Process `rank` of `world` gets its share of each of `parts` parts.
 
-    images: uint8 n h w c, in memory or memory-mapped. They are copied to a GPU that has room for them.
+    images: uint8 n h w c, in memory or memory-mapped; they are copied to a GPU that has room for them. Or such
+    as are streamed: they order an epoch by themselves and are read ahead.
     """
 
     def __init__(
         self,
-        images: np.ndarray,
+        images: np.ndarray | Streamed,
         batch_size: int,
         seed: int,
         *,
@@ -46,7 +52,8 @@ class Feed:
         self.parts, self.rank, self.world = parts, rank, world
         self._epochs: dict[int, np.ndarray] = {}
         self._resident: Tensor | None = None
-        if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
+        self._streams = not isinstance(images, np.ndarray)
+        if device.type == "cuda" and not self._streams and images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
             self._resident = torch.empty(images.shape, dtype=torch.uint8, device=device)
             for start in range(0, len(images), 4096):  # never the whole set in the host's memory
                 chunk = torch.from_numpy(np.array(images[start : start + 4096]))
@@ -55,8 +62,12 @@ class Feed:
     def _permutation(self, epoch: int) -> np.ndarray:
         if epoch not in self._epochs:
             self._epochs.pop(epoch - 2, None)
-            order = np.arange(len(self.images), dtype=np.int32 if len(self.images) < 2**31 else np.int64)
-            np.random.default_rng([self.seed, epoch]).shuffle(order)
+            rng = np.random.default_rng([self.seed, epoch])
+            if self._streams:
+                order = self.images.order(rng)
+            else:
+                order = np.arange(len(self.images), dtype=np.int32 if len(self.images) < 2**31 else np.int64)
+                rng.shuffle(order)
             self._epochs[epoch] = order
         return self._epochs[epoch]
 
@@ -76,16 +87,25 @@ class Feed:
         if self._resident is not None:
             for indices in parts:
                 yield self._resident.index_select(0, torch.from_numpy(indices).to(self.device, non_blocking=True))
-        elif self.device.type == "cpu":
+        elif self.device.type == "cpu" and not self._streams:
             yield from map(self._gather, parts)
         else:
             # One thread reads ahead: page faults and the copy into pinned memory hide behind the device's work.
-            with ThreadPoolExecutor(1, "genzoo-feed") as thread:
-                ahead = deque(thread.submit(self._gather, indices) for indices in islice(parts, 2))
-                for indices in parts:
+            with closing(self._read(parts)) as read, ThreadPoolExecutor(1, "genzoo-feed") as thread:
+                ahead = deque(thread.submit(next, read) for _ in range(2))
+                while True:
                     batch = ahead.popleft().result()
-                    ahead.append(thread.submit(self._gather, indices))
+                    ahead.append(thread.submit(next, read))
                     yield batch.to(self.device, non_blocking=True)
+
+    def _read(self, parts: Iterator[np.ndarray]) -> Iterator[Tensor]:
+        if not self._streams:
+            yield from map(self._gather, parts)
+        else:
+            steps = max(1, self.images.buffer // self.batch_size)
+            with closing(self.images.batches(parts, steps * self.parts)) as batches:
+                for batch in map(torch.from_numpy, batches):
+                    yield batch.pin_memory() if self.device.type == "cuda" else batch
 
     def _parts(self, step: int) -> Iterator[np.ndarray]:
         for i in count(step):
