@@ -108,23 +108,41 @@ def training() -> list[str]:
 
 def speed() -> list[str]:
     """One paragraph: what training and scoring gain over others on the medium network and the benchmark's images."""
-    training = read("training_fp32.json")
-    rows = {row["trainer"]: row for row in training["training"] if in_middle(row)}
-    feeds = training["feeds"]["32px"]
+    rows = {}
+    for precision in ("bf16", "fp32"):
+        measured = read(f"training_{precision}.json")
+        rows[precision] = {row["trainer"]: row for row in measured["training"] if in_middle(row)}
+    feeds = measured["feeds"]["32px"]
     tools = read("fid.json")["tools"]
     gain = {what: tools["clean-fid"][what]["seconds"] / tools["genzoo"][what]["seconds"] for what in ("cold", "cached")}
+    bf16, fp32 = rows["bf16"], rows["fp32"]
     return [
-        f"A plain VAE of {rows['bare']['num_parameters']:,} parameters at 32x32 ({training['device']}) trains with "
-        f"everything on at {rows['genzoo']['to_bare']:.2f} of a bare PyTorch loop, "
-        f"{rows['pythae']['genzoo_to_this']:.2f} times as fast as pythae and {rows['lightning']['genzoo_to_this']:.2f} "
-        f"times as fast as a Lightning module over a torchvision DataLoader; the data feed alone gives "
-        f"{feeds['genzoo'] / feeds['torchvision, 2 workers']:.0f} times that DataLoader's images. FID takes "
+        f"A plain VAE of {bf16['bare']['num_parameters']:,} parameters at 32x32 ({measured['device']}) trains with "
+        f"everything on at {bf16['genzoo']['to_bare']:.2f} of a bare PyTorch loop in bf16 "
+        f"({fp32['genzoo']['to_bare']:.2f} in fp32). In bf16 that is {bf16['lightning']['genzoo_to_this']:.2f} times as "
+        f"fast as a Lightning module over a torchvision DataLoader, and {bf16['pythae']['genzoo_to_this']:.2f} times as "
+        f"fast as pythae, which on a CPU knows fp32 alone; with all of them in fp32 it is "
+        f"{fp32['lightning']['genzoo_to_this']:.2f} and {fp32['pythae']['genzoo_to_this']:.2f} times. The data feed "
+        f"alone gives {feeds['genzoo'] / feeds['torchvision, 2 workers']:.0f} times that DataLoader's images. FID takes "
         f"1/{gain['cold']:.1f} of clean-fid's time, and 1/{gain['cached']:.1f} with the reference's statistics at hand."
     ]
 
 
 def in_middle(row: dict) -> bool:
     return row["network"] == "medium" and row["size"] == 32
+
+
+def options() -> list[str]:
+    """Images/s and memory with one option changed, over those with the defaults."""
+    measured = read("options.json")
+    lines = [f"`{measured['command']}`", ""]
+    for case, rows in measured["cases"].items():
+        found = [
+            [name, f"{row['to_defaults']:.2f}", f"{row['peak_bytes'] / 2**20:.0f}"]
+            for name, row in rows.items()
+        ]
+        lines += [*markdown([f"{case} ({measured['device']})", "speed, of the defaults", "peak MiB"], found), ""]
+    return lines[:-1]
 
 
 def fid() -> list[str]:
@@ -146,7 +164,7 @@ def fid() -> list[str]:
     return [*markdown(head, rows), "", f"{about}medians of {measured['rounds']} rounds."]
 
 
-TABLES = {"results": results, "speed": speed, "others": others, "training": training, "fid": fid}
+TABLES = {"results": results, "speed": speed, "others": others, "training": training, "options": options, "fid": fid}
 
 
 def written(text: str) -> str:

@@ -115,7 +115,8 @@ class Clock:
         return (self.ended - self.began) / (self._steps - 1 - WARM_UP)
 
 
-def run_genzoo(base_dim: int, size: int, steps: int, precision: str, folder: Path) -> float:
+def run_genzoo(base_dim: int, size: int, steps: int, precision: str, folder: Path, **options: object) -> float:
+    """options: of the recipe's `train`, beyond those that every contestant has."""
     from genzoo.evaluation.panels import panel
     from genzoo.training.config import TrainConfig
     from genzoo.training.trainer import train
@@ -133,6 +134,7 @@ def run_genzoo(base_dim: int, size: int, steps: int, precision: str, folder: Pat
         precision=precision,
         ema=0.999,
         log_every=10,
+        **options,
     )
     clock = Clock(objective, steps)
     train(model, objective, stored_images(size, folder), config, folder=folder / "run", seed=0, panel=draw,
