@@ -115,8 +115,7 @@ class Clock:
         return (self.ended - self.began) / (self._steps - 1 - WARM_UP)
 
 
-def run_genzoo(base_dim: int, size: int, steps: int, precision: str, folder: Path, **options: object) -> float:
-    """options: of the recipe's `train`, beyond those that every contestant has."""
+def run_genzoo(base_dim: int, size: int, steps: int, precision: str, folder: Path) -> float:
     from genzoo.evaluation.panels import panel
     from genzoo.training.config import TrainConfig
     from genzoo.training.trainer import train
@@ -134,7 +133,6 @@ def run_genzoo(base_dim: int, size: int, steps: int, precision: str, folder: Pat
         precision=precision,
         ema=0.999,
         log_every=10,
-        **options,
     )
     clock = Clock(objective, steps)
     train(model, objective, stored_images(size, folder), config, folder=folder / "run", seed=0, panel=draw,
