@@ -3,8 +3,9 @@
     python benchmarks/training.py [--short] [--precision bf16] [--out benchmarks/results/training.json]
 
 Every contestant trains the same network (a plain VAE from genzoo's parts) on uint8 images at the same batch size, in a
-process of its own; rounds alternate between them, and ratios are of medians. genzoo runs with everything on: data from
-a memory map, EMA, log lines, and a checkpoint and a picture, whose cost is measured once and spread over the default
+process of its own. They take turns of some seconds, the order reversed in every other round, so that a machine that is
+faster now and slower then favours nobody; ratios are of the turns' medians. genzoo runs with everything on: data from a
+memory map, EMA, log lines, and a checkpoint and a picture, whose cost is measured once and spread over the default
 interval between two of them. The bare loop has its images as float32 on the device and does nothing but train, so the
 share of a contestant's time outside the model is 1 - its images/s over the bare loop's. Start-up and the first steps
 are not counted. pythae's mixed precision is CUDA's: on a CPU it trains in fp32 whatever is asked. pythae and lightning
@@ -34,7 +35,8 @@ from torch import nn
 ROOT = Path(__file__).parent.parent
 NETWORKS = {"small": 8, "medium": 16, "published": 64}  # base_dim
 BATCH, LR, NUM_IMAGES = 100, 1e-4, 10_000
-WARM_UP = 3  # steps that are not counted
+WARM_UP = 5  # steps that are not counted
+MARK = "benchmark: "  # before what is said to the main process: libraries print, too
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NEEDS = {"genzoo": "genzoo", "bare": "torch", "pythae": "pythae", "lightning": "lightning"}
 
@@ -94,28 +96,30 @@ def loader(images: np.ndarray, workers: int = 2) -> torch.utils.data.DataLoader:
     )
 
 
-class Clock:
-    """A step's seconds, over all steps after the warm-up; `module` runs once a step."""
+class Turns:
+    """Trains in turns: after the warm-up, and every `turn` steps from there on, it waits until it is told to go on.
 
-    def __init__(self, module: nn.Module, steps: int):
-        self._steps, self._count = steps, 0
+    module: runs once a step. What a turn took is said on stdout.
+    """
+
+    def __init__(self, module: nn.Module, turn: int, steps: int):
+        self._turn, self._last, self._count = turn, steps - WARM_UP - 1, -WARM_UP
         module.register_forward_pre_hook(self._tick)
 
     def _tick(self, *_: object) -> None:
-        if self._count in (WARM_UP, self._steps - 1):
+        if 0 <= self._count <= self._last and self._count % self._turn == 0:
             _synchronize()
-        if self._count == WARM_UP:
+            say({"seconds": time.perf_counter() - self.began} if self._count else {})
+            sys.stdin.readline()
             self.began = time.perf_counter()
-        if self._count == self._steps - 1:
-            self.ended = time.perf_counter()
         self._count += 1
 
-    @property
-    def step_seconds(self) -> float:
-        return (self.ended - self.began) / (self._steps - 1 - WARM_UP)
+
+def say(what: dict) -> None:
+    print(MARK + json.dumps(what), flush=True)
 
 
-def run_genzoo(base_dim: int, size: int, steps: int, precision: str, folder: Path) -> float:
+def run_genzoo(base_dim: int, size: int, steps: int, turn: int, precision: str, folder: Path) -> dict:
     from genzoo.evaluation.panels import panel
     from genzoo.training.config import TrainConfig
     from genzoo.training.trainer import train
@@ -134,30 +138,29 @@ def run_genzoo(base_dim: int, size: int, steps: int, precision: str, folder: Pat
         ema=0.999,
         log_every=10,
     )
-    clock = Clock(objective, steps)
+    turns = Turns(objective, turn, steps)
     train(model, objective, stored_images(size, folder), config, folder=folder / "run", seed=0, panel=draw,
           progress=False)  # fmt: skip
-    now_and_then = time.perf_counter() - clock.ended - clock.step_seconds  # after the last step: checkpoint, picture
-    return clock.step_seconds + now_and_then / config.checkpoint_every
+    # After the last turn come a step, which makes this a little too much, a checkpoint and a picture.
+    return {"now_and_then": (time.perf_counter() - turns.began) / config.checkpoint_every}
 
 
-def run_bare(base_dim: int, size: int, steps: int, precision: str, folder: Path) -> float:
+def run_bare(base_dim: int, size: int, steps: int, turn: int, precision: str, folder: Path) -> None:
     model, objective = (module.to(DEVICE, memory_format=torch.channels_last) for module in parts(base_dim, size))
     optimizer = torch.optim.Adam(model.parameters(), LR, fused=True)
     x = torch.rand(10 * BATCH, 3, size, size, device=DEVICE).to(memory_format=torch.channels_last)
     step, batches = torch.zeros((), device=DEVICE), x.split(BATCH)
     torch.backends.cudnn.benchmark = True
-    clock = Clock(objective, steps)
+    Turns(objective, turn, steps)
     for i in range(steps):
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
             loss = objective(model, batches[i % len(batches)], step)["loss"]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return clock.step_seconds
 
 
-def run_lightning(base_dim: int, size: int, steps: int, precision: str, folder: Path) -> float:
+def run_lightning(base_dim: int, size: int, steps: int, turn: int, precision: str, folder: Path) -> None:
     """In the style of PyTorch-VAE: a LightningModule that logs its losses, and a DataLoader with two workers."""
     import lightning
 
@@ -180,12 +183,11 @@ def run_lightning(base_dim: int, size: int, steps: int, precision: str, folder: 
         max_steps=steps, accelerator="auto", devices=1, precision={"bf16": "bf16-mixed", "fp32": "32-true"}[precision],
         default_root_dir=folder, enable_progress_bar=False, enable_model_summary=False, logger=False,
     )  # fmt: skip
-    clock = Clock(objective, steps)
+    Turns(objective, turn, steps)
     trainer.fit(Experiment(), loader(stored_images(size, folder)))
-    return clock.step_seconds
 
 
-def run_pythae(base_dim: int, size: int, steps: int, precision: str, folder: Path) -> float:
+def run_pythae(base_dim: int, size: int, steps: int, turn: int, precision: str, folder: Path) -> None:
     """Its VAE and BaseTrainer around the same encoder and decoder; whole epochs of as many images as the steps see."""
     from pythae.data.datasets import BaseDataset
     from pythae.models import VAE, VAEConfig
@@ -221,28 +223,77 @@ def run_pythae(base_dim: int, size: int, steps: int, precision: str, folder: Pat
     trainer = BaseTrainer(
         VAE(config, Encoder(), Decoder()), BaseDataset(images, torch.zeros(len(images))), training_config=training
     )
-    clock = Clock(trainer.model, steps)
+    Turns(trainer.model, turn, steps)
     trainer.train()
-    return clock.step_seconds
 
 
 RUNNERS = {"genzoo": run_genzoo, "bare": run_bare, "pythae": run_pythae, "lightning": run_lightning}
 
 
-def one(name: str, base_dim: int, size: int, steps: int, precision: str) -> dict:
+def one(name: str, base_dim: int, size: int, turn: int, num_turns: int, precision: str) -> None:
+    """A contestant's process."""
     from genzoo.allocator import keep_freed_memory
 
     if name in ("genzoo", "bare"):  # as genzoo's command line does, so that the two differ by the trainer alone
         keep_freed_memory()  # the others train as their users start them
+    steps = WARM_UP + turn * num_turns + 1
     with tempfile.TemporaryDirectory() as folder:
-        seconds = RUNNERS[name](base_dim, size, steps, precision, Path(folder))  # a step's
+        more = RUNNERS[name](base_dim, size, steps, turn, precision, Path(folder)) or {}
     peak = (
         torch.cuda.max_memory_allocated()
         if DEVICE.type == "cuda"
         else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     )
     num_parameters = sum(p.numel() for p in parts(base_dim, size)[0].parameters())
-    return {"images_per_s": BATCH / seconds, "peak_bytes": peak, "num_parameters": num_parameters}
+    say({"peak_bytes": peak, "num_parameters": num_parameters, **more})
+
+
+class Contestant:
+    """Such a process, from outside."""
+
+    def __init__(self, *arguments: object, precision: str):
+        words = ["--one", ",".join(map(str, arguments)), "--precision", precision]
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        self._said()  # it has warmed up
+
+    def go_on(self) -> dict:
+        """Let it train until it has something to say."""
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self._said()
+
+    def _said(self) -> dict:
+        for line in self._process.stdout:
+            if line.startswith(MARK):
+                return json.loads(line.removeprefix(MARK))
+        raise SystemExit(f"a contestant has ended: {' '.join(self._process.args)}")
+
+
+def race(names: list[str], network: str, size: int, seconds: float, rounds: int, precision: str) -> list[dict]:
+    """A row of the results for each contestant."""
+    probe = Contestant("bare", NETWORKS[network], size, 3, 1, precision=precision)
+    turn = max(2, round(3 * seconds / probe.go_on()["seconds"]))
+    probe.go_on()
+    running = {name: Contestant(name, NETWORKS[network], size, turn, rounds, precision=precision) for name in names}
+    turns = {name: [] for name in names}
+    for number in range(rounds):
+        for name in names[:: -1 if number % 2 else 1]:
+            turns[name].append(running[name].go_on()["seconds"])
+    ends = {name: contestant.go_on() for name, contestant in running.items()}
+    rates = {
+        name: BATCH / (statistics.median(took) / turn + ends[name].pop("now_and_then", 0))
+        for name, took in turns.items()
+    }
+    return [
+        {
+            "network": network, "size": size, "trainer": name, "steps_a_turn": turn, "images_per_s": rates[name],
+            "to_bare": rates[name] / rates["bare"], "outside_the_model": 1 - rates[name] / rates["bare"],
+            "genzoo_to_this": rates["genzoo"] / rates[name], **ends[name], "turns": turns[name],
+        }
+        for name in names
+    ]  # fmt: skip
 
 
 def feeds(size: int, seconds: float) -> dict[str, float]:
@@ -290,8 +341,8 @@ def main() -> None:
     arguments.add_argument(
         "--short", action="store_true", help="one round of few steps of the small network: does it run"
     )
-    arguments.add_argument("--seconds", type=float, default=15, help="of training in a round, about")
-    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--seconds", type=float, default=3, help="of training in a turn of the bare loop, about")
+    arguments.add_argument("--rounds", type=int, default=10)
     arguments.add_argument("--precision", choices=["fp32", "bf16"], default="bf16" if DEVICE.type == "cuda" else "fp32")
     arguments.add_argument("--networks", nargs="+", choices=NETWORKS, default=[*NETWORKS])
     arguments.add_argument("--sizes", nargs="+", type=int, default=[32, 64])
@@ -299,8 +350,8 @@ def main() -> None:
     arguments.add_argument("--one", help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.one:
-        name, base_dim, size, steps = options.one.split(",")
-        print(json.dumps(one(name, int(base_dim), int(size), int(steps), options.precision)))
+        name, *numbers = options.one.split(",")
+        one(name, *map(int, numbers), options.precision)
         return
     if options.short:
         options.seconds, options.rounds, options.networks, options.sizes = 1, 1, ["small"], [32]
@@ -312,33 +363,11 @@ def main() -> None:
     }  # fmt: skip
     for size in options.sizes:
         for network in options.networks:
-            runs = {name: [] for name in names}
-
-            def measure(name: str, steps: int, base_dim: int = NETWORKS[network], size: int = size) -> dict:
-                word = f"{name},{base_dim},{size},{steps}"
-                command = [sys.executable, __file__, "--one", word, "--precision", options.precision]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
-                return json.loads(done.stdout.splitlines()[-1])
-
-            rate = measure("bare", WARM_UP + 3)["images_per_s"]
-            steps = WARM_UP + 3 + int(options.seconds * rate / BATCH)
-            for number in range(options.rounds):
-                for name in names[:: -1 if number % 2 else 1]:  # a machine that slows down favours nobody
-                    runs[name].append(measure(name, steps))
-            medians = {name: statistics.median(run["images_per_s"] for run in many) for name, many in runs.items()}
-            for name, many in runs.items():
-                row = {
-                    "network": network, "size": size, "num_parameters": many[0]["num_parameters"],
-                    "trainer": name, "steps": steps, "images_per_s": medians[name],
-                    "to_bare": medians[name] / medians["bare"],
-                    "outside_the_model": 1 - medians[name] / medians["bare"],
-                    "genzoo_to_this": medians["genzoo"] / medians[name],
-                    "peak_bytes": statistics.median(run["peak_bytes"] for run in many), "rounds": many,
-                }  # fmt: skip
+            for row in race(names, network, size, options.seconds, options.rounds, options.precision):
                 result["training"].append(row)
-                rate, share, memory = row["images_per_s"], row["to_bare"], row["peak_bytes"] / 2**20
                 print(
-                    f"{size}px {network:10} {name:10} {rate:8.1f} images/s {share:6.3f} of bare {memory:6.0f} MiB",
+                    f"{size}px {network:10} {row['trainer']:10} {row['images_per_s']:8.1f} images/s "
+                    f"{row['to_bare']:6.3f} of bare {row['peak_bytes'] / 2**20:6.0f} MiB",
                     flush=True,
                 )
     result["feeds"] = {f"{size}px": feeds(size, 0.5 if options.short else 10) for size in options.sizes}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -20,10 +20,9 @@ def quantize(x: Tensor) -> Tensor:
     return (x.float() * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def batches(images: np.ndarray | Spread, size: int) -> Iterator[Tensor]:
-    """uint8 n h w c, also memory-mapped -> uint8 b c h w on the CPU."""
-    for start in range(0, len(images), size):
-        yield torch.from_numpy(np.array(images[start : start + size])).permute(0, 3, 1, 2)
+def read(images: np.ndarray | Spread, rows: slice) -> Tensor:
+    """Rows of uint8 n h w c, also memory-mapped -> uint8 b c h w on the CPU."""
+    return torch.from_numpy(np.array(images[rows])).permute(0, 3, 1, 2)
 
 
 class Spread:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.errors import UserError
-from genzoo.evaluation.images import Spread, batches
+from genzoo.evaluation.images import Spread, read
 from genzoo.evaluation.panels import grid, panel
 from genzoo.evaluation.posteriors import evaluating
 from genzoo.parts import Composition, Sampler
@@ -31,7 +31,7 @@ def write_panels(
     """reconstruction.png, and NAME.png and NAME_grid.png for each (fitted) sampler. images: uint8 n h w c."""
     written = []
     with evaluating(model):
-        x = next(batches(Spread(images, columns), columns)).to(device).float() / 255
+        x = read(Spread(images, columns), slice(columns)).to(device).float() / 255
         written.append(folder / "reconstruction.png")
         panel(_to_cpu(model.decode(model.encode(x).mean)), written[-1], x=x.cpu(), columns=columns)
         for name, sampler in samplers.items():

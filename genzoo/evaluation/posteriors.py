@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.errors import UserError
-from genzoo.evaluation.images import Spread, batches
+from genzoo.evaluation.images import Spread, read
 from genzoo.evaluation.processes import ALONE, Processes
 from genzoo.parts import Sampler
 
@@ -77,19 +77,16 @@ def encode(
     """uint8 n h w c -> the posteriors' mean and variance, n *latent_shape, float32 on the CPU."""
     mean = torch.zeros(len(images), *model.latent_shape)
     variance = torch.zeros_like(mean)
-    done = 0
     with evaluating(model):
-        for number, batch in enumerate(batches(images, batch_size)):
+        for number, start in enumerate(range(0, len(images), batch_size)):
             if not processes.owns(number):
-                done += len(batch)
                 continue
-            x = batch.to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
+            rows = slice(start, start + batch_size)
+            x = read(images, rows).to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
             posterior = model.encode(x)
-            mean[done : done + len(x)] = posterior.mean
-            variance[done : done + len(x)] = posterior.variance
-            done += len(x)
+            mean[rows], variance[rows] = posterior.mean, posterior.variance
             if progress:
-                progress(done, len(images))
+                progress(start + len(x), len(images))
     return processes.sum(mean), processes.sum(variance)
 
 
