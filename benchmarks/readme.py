@@ -90,9 +90,10 @@ def training() -> list[str]:
     found = [read(path.name) for path in sorted(RESULTS.glob("training_*.json"))]
     lines = []
     for measured in found:
+        names = {"pythae": "pythae, in fp32"} if measured["device"].startswith("cpu") else {}
         rows = [
             [
-                f"{row['network']}, {row['size']}x{row['size']}, {row['trainer']}",
+                f"{row['network']}, {row['size']}x{row['size']}, {names.get(row['trainer'], row['trainer'])}",
                 *(f"{row[key]:.2f}" for key in ("to_bare", "genzoo_to_this")),
                 f"{row['peak_bytes'] / 2**20:.0f}",
             ]
