@@ -28,7 +28,7 @@ class Step(nn.Module):
         if not self.channels_last:
             x = x.contiguous()
         with recomputed(self.recomputed):
-            return self.objective(self.model, x.float() / 255, step)
+            return self.objective(self.model, x.float().div_(255), step)
 
 
 def synchronize_batch_norm(step: Step, device: torch.device, num_processes: int) -> Step:
