@@ -104,15 +104,21 @@ class Turns:
 
     def __init__(self, module: nn.Module, turn: int, steps: int):
         self._turn, self._last, self._count = turn, steps - WARM_UP - 1, -WARM_UP
+        self.began = time.perf_counter()
         module.register_forward_pre_hook(self._tick)
 
     def _tick(self, *_: object) -> None:
         if 0 <= self._count <= self._last and self._count % self._turn == 0:
             _synchronize()
-            say({"seconds": time.perf_counter() - self.began} if self._count else {})
-            sys.stdin.readline()
+            wait_for_turn(time.perf_counter() - self.began)
             self.began = time.perf_counter()
         self._count += 1
+
+
+def wait_for_turn(seconds: float) -> None:
+    """Say how long the one took that is over, and wait."""
+    say({"seconds": seconds})
+    sys.stdin.readline()
 
 
 def say(what: dict) -> None:
@@ -249,14 +255,14 @@ def one(name: str, base_dim: int, size: int, turn: int, num_turns: int, precisio
 
 
 class Contestant:
-    """Such a process, from outside."""
+    """Such a process, from outside. warm_up: the seconds it gives for that."""
 
-    def __init__(self, *arguments: object, precision: str):
-        words = ["--one", ",".join(map(str, arguments)), "--precision", precision]
+    def __init__(self, *words: object, **environment: str):
         self._process = subprocess.Popen(
-            [sys.executable, __file__, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-        )
-        self._said()  # it has warmed up
+            [sys.executable, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env={**os.environ, **environment},
+        )  # fmt: skip
+        self.warm_up = self._said()["seconds"]
 
     def go_on(self) -> dict:
         """Let it train until it has something to say."""
@@ -271,17 +277,26 @@ class Contestant:
         raise SystemExit(f"a contestant has ended: {' '.join(self._process.args)}")
 
 
+def take_turns(running: dict[str, Contestant], rounds: int) -> tuple[dict[str, list[float]], dict[str, dict]]:
+    """The seconds of each one's turns, and what it says at its end."""
+    turns = {name: [] for name in running}
+    for number in range(rounds):
+        for name in [*running][:: -1 if number % 2 else 1]:
+            turns[name].append(running[name].go_on()["seconds"])
+    return turns, {name: contestant.go_on() for name, contestant in running.items()}
+
+
 def race(names: list[str], network: str, size: int, seconds: float, rounds: int, precision: str) -> list[dict]:
     """A row of the results for each contestant."""
-    probe = Contestant("bare", NETWORKS[network], size, 3, 1, precision=precision)
+
+    def contestant(name: str, turn: int, num_turns: int) -> Contestant:
+        numbers = ",".join(map(str, (name, NETWORKS[network], size, turn, num_turns)))
+        return Contestant(__file__, "--one", numbers, "--precision", precision)
+
+    probe = contestant("bare", 3, 1)
     turn = max(2, round(3 * seconds / probe.go_on()["seconds"]))
     probe.go_on()
-    running = {name: Contestant(name, NETWORKS[network], size, turn, rounds, precision=precision) for name in names}
-    turns = {name: [] for name in names}
-    for number in range(rounds):
-        for name in names[:: -1 if number % 2 else 1]:
-            turns[name].append(running[name].go_on()["seconds"])
-    ends = {name: contestant.go_on() for name, contestant in running.items()}
+    turns, ends = take_turns({name: contestant(name, turn, rounds) for name in names}, rounds)
     rates = {
         name: BATCH / (statistics.median(took) / turn + ends[name].pop("now_and_then", 0))
         for name, took in turns.items()
