@@ -83,7 +83,7 @@ class TrainConfig(Strict):
     activation_checkpointing: bool = Field(
         False,
         description="keep only the inputs of the innermost blocks (of layers alone) for the backward pass, which "
-        "computes the rest again: less memory, about a third more time, the same gradients",
+        "computes the rest again: less memory, more time, the same gradients",
     )
     compile: Literal["off", "default", "max-autotune"] = Field("off", description="mode of torch.compile")
     log_every: int = Field(50, ge=1, description="optimizer steps a line of train.jsonl averages")
