@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Stop glibc from returning large buffers to the system after every operation; True when it was done.
 
     Otherwise each activation of a CPU network is mapped, zeroed page by page and unmapped anew, which costs most in
-    evaluation networks (benchmarks/options.py). Call before the first allocation. `GENZOO_MALLOC=system` leaves it alone.
+    evaluation networks (benchmarks/options.py). Call before the first allocation; `GENZOO_MALLOC=system` prevents it.
     """
     if not sys.platform.startswith("linux") or os.environ.get("GENZOO_MALLOC") == "system":
         return False
