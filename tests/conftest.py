@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 settings.register_profile("quick", max_examples=40, deadline=None)
+settings.register_profile("long", max_examples=1000, deadline=None)  # pytest --hypothesis-profile=long
 settings.load_profile("quick")
 
 

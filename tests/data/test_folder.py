@@ -378,7 +378,7 @@ def any_file(draw):
     return "/".join([*folders, f"{name}.{suffix}"]), bytes(content)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(any_file(), max_size=6),
     st.sampled_from(["folder", "zip"]),

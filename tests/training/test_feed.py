@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from genzoo.errors import UserError
@@ -19,7 +19,6 @@ def numbered(n):
     return images
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     n=st.integers(1, 50),
     share=st.integers(1, 7),

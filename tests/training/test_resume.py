@@ -152,7 +152,7 @@ def test_resumed_on_four_processes_equals_undisturbed(tmp_path, settings):
     """
     settings = {**settings, "batch_size": 24, "checkpoint_every": 0}
     launch(4, tmp_path / "whole", steps=20, **settings)
-    launch(4, tmp_path / "resumed", steps=9, **settings)
+    launch(4, tmp_path / "resumed", steps=8, **settings)
     launch(4, tmp_path / "resumed", steps=20, model_seed=5, **settings)
     same_training(tmp_path / "resumed", tmp_path / "whole")
     if settings is FSDP:

@@ -1,6 +1,5 @@
 import copy
 import json
-import os
 import signal
 import sys
 import threading
@@ -159,7 +158,7 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, run, n
 
     def interrupt(module, step):
         if step == 6:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
 
     with pytest.raises(
         Interrupted, match=rf"{number.name} after step 7, .*genzoo run {tmp_path}/r/recipe.yaml .*--resume"
@@ -175,8 +174,8 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, run, n
 
 def test_a_second_signal_stops_at_once(tmp_path, run, monkeypatch):
     def interrupt(module, step):
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(Interrupted):  # as torchrun passes a signal on that its workers had already
         run(tmp_path / "echo", panel=interrupt, panel_every=1)
