@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice, starmap
 
 import numpy as np
@@ -168,14 +170,24 @@ def _members(url: str, mode: str, wanted) -> Iterator[tuple[tarfile.TarInfo, Cal
     """The wanted files in a tar, each with what reads it; mode: r|* for a stream, r: to jump from header to header."""
     import fsspec
 
+    def content(member: tarfile.TarInfo) -> bytes:
+        with _reading(url, mode):
+            return archive.extractfile(member).read()
+
+    with _reading(url, mode), fsspec.open(url, "rb") as file, tarfile.open(fileobj=file, mode=mode) as archive:
+        for member in archive:
+            if not member.isreg() or not wanted(member.name):
+                continue
+            if member.size > MAX_FILE_BYTES:
+                raise UserError(f"{url}: {member.name} is larger than {MAX_FILE_BYTES >> 20} MB")
+            yield member, partial(content, member)
+
+
+@contextmanager
+def _reading(url: str, mode: str) -> Iterator[None]:
+    """What goes wrong with the shard becomes a UserError that names it."""
     try:
-        with fsspec.open(url, "rb") as file, tarfile.open(fileobj=file, mode=mode) as archive:
-            for member in archive:
-                if not member.isreg() or not wanted(member.name):
-                    continue
-                if member.size > MAX_FILE_BYTES:
-                    raise UserError(f"{url}: {member.name} is larger than {MAX_FILE_BYTES >> 20} MB")
-                yield member, lambda member=member: archive.extractfile(member).read()
+        yield
     except (OSError, EOFError, tarfile.TarError) as error:
         remedy = " (data.stream needs uncompressed shards)" if mode == "r:" else ""
         raise UserError(f"{url} is damaged or cannot be read: {error}{remedy}") from error

@@ -145,3 +145,13 @@ def test_a_truncated_shard_is_named(shards):
     made.locate()
     with pytest.raises(UserError, match=r"shard-001\.tar is damaged or cannot be read"):
         list(made.read("train"))
+
+
+@pytest.mark.parametrize("options", [{}, {"stream": True}, {"stream": True, "skip_corrupt": True}], ids=str)
+def test_a_shard_that_ends_inside_an_image_is_named(shards, options):
+    path = shards / "shard-001.tar"
+    path.write_bytes(path.read_bytes()[:540])
+    made = dataset(root=f"{shards}/*.tar", test_fraction=0.01, **options)
+    made.locate()
+    with pytest.raises(UserError, match=r"shard-001\.tar is damaged or cannot be read"):
+        list(made.read("train"))
