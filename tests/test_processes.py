@@ -29,8 +29,8 @@ TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node"]
 ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--main_process_port", "0", "--num_processes"]
 
 
-def start(*words, num=2, launcher=TORCHRUN):
-    command = [sys.executable, "-m", *launcher, str(num), "-m", "genzoo", *map(str, words)]
+def start(*words, num=2, launcher=TORCHRUN, program=("-m", "genzoo")):
+    command = [sys.executable, "-m", *launcher, str(num), *program, *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
@@ -78,6 +78,25 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_with_another_number(tmp_
     assert json.loads((folder / "metrics.json").read_text())["train"]["steps"] == steps + 6
     assert json.loads((folder / "lock.json").read_text())["num_processes"] == 2
     assert genzoo.load(folder).image_shape == (1, 16, 16)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for threads in /proc")
+def test_no_thread_of_gloo_outlives_the_work(tmp_path):
+    """One that frees its last tensors while the interpreter ends would abort a process that has done everything."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from pathlib import Path\n"
+        "from genzoo.training.launch import Launch\n"
+        "with Launch().ends_as_one():\n"
+        "    import torch.distributed.nn.functional\n"
+        "    torch.distributed.all_reduce(torch.ones(3))\n"
+        "    print(sum('gloo' in file.read_text() for file in Path('/proc/self/task').glob('*/comm')))\n"
+        "print(sum('gloo' in file.read_text() for file in Path('/proc/self/task').glob('*/comm')))\n"
+    )
+    code, out, err = end(start(program=[str(program)]))
+    assert code == 0, err
+    before, after = sorted(out.split())[2:], sorted(out.split())[:2]
+    assert after == ["0", "0"] and "0" not in before
 
 
 def test_shares_of_the_weights_come_together_in_the_run_folder(tmp_path):

@@ -31,6 +31,8 @@ class Launch:
         self.rank, self.num, self.device = 0, 1, None  # the device: None where PyTorch may choose
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return
+        # Imported after the group is made, its default arguments would keep the group alive for ever.
+        import torch.distributed.nn.functional  # noqa: F401
         from accelerate import PartialState
         from torch.distributed import PrefixStore
         from torch.distributed.distributed_c10d import _get_default_store
@@ -77,7 +79,7 @@ class Launch:
             if lost:
                 raise _said(error) from error
             raise
-        if self.num > 1:
+        if self.num > 1:  # a thread of gloo's that still freed tensors at the interpreter's end would abort the process
             torch.distributed.destroy_process_group()
 
 
