@@ -32,7 +32,7 @@ class Launch:
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return
         # Imported after the group is made, its default arguments would keep the group alive for ever.
-        import torch.distributed.nn.functional  # noqa: F401
+        import torch.distributed.nn.functional
         from accelerate import PartialState
         from torch.distributed import PrefixStore
         from torch.distributed.distributed_c10d import _get_default_store
