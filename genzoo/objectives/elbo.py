@@ -21,7 +21,8 @@ class ELBO(nn.Module):
     bce: rec = binary cross-entropy (no gamma). How gamma is set:
 
     - balanced: e <- 0.99 e + 0.01 * batch error, gamma <- min(gamma, e) after every step, both from 1; error is the
-      mean per pixel. Keeps rec and kl in balance as reconstruction improves (Asperti & Trentin, arXiv 2002.07514).
+      mean per pixel, over all the parts of an accumulated batch. Keeps rec and kl in balance as reconstruction improves
+      (Asperti & Trentin, arXiv 2002.07514).
     - fixed: gamma_value.
     - learned: a parameter; rec gains the log-normaliser, so it is the exact negative log-likelihood
       (Dai & Wipf, arXiv 1903.05789).
@@ -65,22 +66,25 @@ class ELBO(nn.Module):
             self.register_buffer("gamma", torch.tensor(config.gamma_value if config.gamma == "fixed" else 1.0))
         if config.gamma == "balanced":
             self.register_buffer("error_ema", torch.tensor(1.0))
+            # Of the step in work, whose batch may come in parts: gamma and e before it; the parts' errors and number.
+            self.register_buffer("_in_step", torch.tensor([1.0, 1.0, 0.0, 0.0]), persistent=False)
+            self.register_buffer("_step", torch.tensor(-1), persistent=False)
 
     def forward(self, model, x: Tensor, step: Tensor) -> dict[str, Tensor]:
         """x: b c h w in [0, 1]; step: optimizer steps done, 0-d."""
         posterior, composition = model(x)
         with torch.autocast(x.device.type, enabled=False):  # sums over thousands of pixels need float32
-            rec, mse, gamma = self._reconstruction(x, composition.image.float())
+            rec, mse, gamma = self._reconstruction(x, composition.image.float(), step)
             kl = posterior.kl()  # b *latent
             beta = torch.full((), self.config.beta, device=x.device)  # filled on the device: nothing waits
             if self.config.beta_warmup:
                 beta = beta * (step / self.config.beta_warmup).clamp(max=1)
-            charged = kl.mean(0).clamp(min=self.config.free_bits).sum() if self.config.free_bits else _per_image(kl)
+            charged = self._beyond_free(kl.mean(0)).sum() if self.config.free_bits else _per_image(kl)
             loss = rec + beta * charged
         terms = {"rec": rec, "kl": _per_image(kl), "mse": mse, "gamma": gamma, "beta": beta}
         return {"loss": loss, **{name: term.detach() for name, term in terms.items()}}
 
-    def _reconstruction(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _reconstruction(self, x: Tensor, y: Tensor, step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(nats per image, mean squared error per pixel, gamma)."""
         mse = F.mse_loss(y, x)
         num = x[0].numel()
@@ -91,22 +95,40 @@ class ELBO(nn.Module):
         if self.config.gamma in ("balanced", "fixed"):
             gamma = self.gamma.clone()
             if self.config.gamma == "balanced" and self.training:
-                self._balance(error.detach().clone())
+                gamma = self._balance(self._of_all(error), step)
             return power * num * error / gamma, mse, gamma
         # exact: Gaussian 0.5 * (e / gamma + log(2 pi gamma)), Laplace e / gamma + log(2 gamma), per pixel
-        gamma = self.log_gamma.exp() if self.config.gamma == "learned" else error.detach().clamp(min=1e-8)
-        if self.config.gamma == "optimal":
+        gamma = self.log_gamma.exp() if self.config.gamma == "learned" else self._of_all(error).clamp(min=1e-8)
+        if self.config.gamma == "optimal" and self.training:
             # d/dy [e / e.detach()] = d/dy log e: the gradient of the profile likelihood
             self.gamma.copy_(gamma)
         return power * num * (error / gamma + torch.log(weight * gamma)), mse, gamma
 
     @torch.no_grad()
-    def _balance(self, error: Tensor) -> None:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(error, op=torch.distributed.ReduceOp.SUM)
-            error = error / torch.distributed.get_world_size()
-        self.error_ema.lerp_(error, 0.01)
-        self.gamma.copy_(torch.minimum(self.gamma, self.error_ema))
+    def _of_all(self, mean: Tensor) -> Tensor:
+        """A mean over this process's images -> over those of all processes that train together."""
+        mean = mean.detach().clone()
+        if self.training and torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(mean, op=torch.distributed.ReduceOp.SUM)
+            mean = mean / torch.distributed.get_world_size()
+        return mean
+
+    def _beyond_free(self, kl: Tensor) -> Tensor:
+        """What the KL of each latent element, a mean over the batch, costs: no less than its free bits."""
+        return torch.where(self._of_all(kl) > self.config.free_bits, kl, self.config.free_bits)
+
+    @torch.no_grad()
+    def _balance(self, error: Tensor, step: Tensor) -> Tensor:
+        """Move gamma by the error of the whole batch, whose parts all get the gamma from before it, returned."""
+        zero = torch.zeros_like(error)
+        begun = torch.stack([self.gamma, self.error_ema, zero, zero])
+        gamma, ema, total, num = torch.where(step == self._step, self._in_step, begun)
+        total, num = total + error, num + 1
+        self._step.copy_(step)
+        self._in_step.copy_(torch.stack([gamma, ema, total, num]))
+        self.error_ema.copy_(ema.lerp(total / num, 0.01))
+        self.gamma.copy_(torch.minimum(gamma, self.error_ema))
+        return gamma
 
 
 def _per_image(kl: Tensor) -> Tensor:

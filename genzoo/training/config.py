@@ -55,7 +55,10 @@ class TrainConfig(Strict):
         100, ge=1, description="images an optimizer step sees, over all processes and accumulated parts together"
     )
     grad_accumulation: int = Field(
-        1, ge=1, description="parts a batch is cut into, one after the other, to save memory"
+        1,
+        ge=1,
+        description="parts a batch is cut into, one after the other, to save memory; BatchNorm and what an objective "
+        "takes from a whole batch (elbo's gamma: optimal, free_bits) see a part alone",
     )
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -105,6 +108,13 @@ class TrainConfig(Strict):
         "stop", description="a loss or gradient that is not finite: stop the run, or skip the step (reads every step)"
     )
     trackers: tuple[str, ...] = Field((), description="accelerate's experiment trackers by name: tensorboard, wandb")
+
+    @model_validator(mode="after")
+    def _graphs_are_replayed_whole(self):
+        # Each replay of a CUDA graph overwrites the gradients that the part before has left.
+        if self.compile == "max-autotune" and self.grad_accumulation > 1:
+            raise ValueError("compile: max-autotune uses CUDA graphs, which cannot accumulate gradients; use default")
+        return self
 
     @model_validator(mode="after")
     def _recomputed_by_one(self):

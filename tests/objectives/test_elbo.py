@@ -106,6 +106,9 @@ def test_gamma_stays_in_eval_mode():
     objective = elbo().eval()
     objective(model, x, step())
     assert objective.gamma == 1 and objective.error_ema == 1
+    objective = elbo(gamma="optimal").eval()
+    objective(model, x, step())
+    assert objective.gamma == 1
 
 
 def test_beta_warmup_and_free_bits():
@@ -132,3 +135,19 @@ def test_finite_and_in_float32_under_autocast(reconstruction):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = elbo(reconstruction=reconstruction)(lambda _: model.out, x, step())
     assert terms["loss"].dtype == torch.float32 and all(torch.isfinite(term) for term in terms.values())
+
+
+@given(st.integers(0, 10**6), st.sampled_from([1, 2, 3, 6]))
+def test_parts_of_a_batch_move_gamma_as_the_whole_batch(seed, num):
+    whole, parts = elbo(), elbo()
+    for number in range(4):
+        x, y, posterior, model = case(seed + number, batch=6)
+        terms = whole(model, x, step(number))
+        losses = []
+        for i, part in enumerate(x.split(6 // num)):
+            rows = slice(i * len(part), (i + 1) * len(part))
+            piece = GaussianPosterior(posterior.mean[rows], posterior.logvar[rows]), Composition(y[rows])
+            losses.append(parts(lambda _, piece=piece: piece, part, step(number))["loss"])
+        torch.testing.assert_close(torch.stack(losses).mean(), terms["loss"], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(parts.gamma, whole.gamma)
+        torch.testing.assert_close(parts.error_ema, whole.error_ema)

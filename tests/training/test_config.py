@@ -42,6 +42,7 @@ def test_times(given, seconds):
         ({"steps": 0}, "greater than or equal to 1"),
         ({"optimizer": {"lr": float("nan")}}, "finite"),
         ({"clip_grad_norm": 0}, "greater than 0"),
+        ({"compile": "max-autotune", "grad_accumulation": 2}, "cannot accumulate gradients; use default"),
         ({"activation_checkpointing": True, "compile": "default"}, "not with compile"),
     ],
     ids=str,
