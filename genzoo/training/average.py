@@ -19,7 +19,7 @@ class Average:
     def __init__(self, average: nn.Module, model: nn.Module, decay: float):
         self.decay, self.model = decay, average.eval().requires_grad_(False)
         tensors = (map(local, module.state_dict().values()) for module in (average, model))
-        pairs = list(zip(*tensors, strict=True))
+        pairs = {pair[0].data_ptr(): pair for pair in zip(*tensors, strict=True)}.values()  # tied weights once
         # The tensors are listed once: walking two state dicts at every step costs more than the arithmetic.
         self._floats = list(zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True))
         self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]

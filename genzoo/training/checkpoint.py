@@ -13,9 +13,11 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -72,8 +74,9 @@ def save(
             raise _disk_full(folder, need, shutil.disk_usage(folder).free) from error
         raise
     clean(folder.parent)
-    spared = best(folder.parent, keep_best) if keep_best else None
-    for old in _listed(folder)[keep:]:
+    beyond = [path for path in _listed(folder) if path.name > final.name]  # damaged, or training would be further
+    spared = best(folder.parent, keep_best, beyond) if keep_best else None
+    for old in beyond + [path for path in _listed(folder) if path not in beyond][keep:]:
         if old == spared:
             continue
         old.rename(doomed := folder / f".partial-old-{old.name}")  # so that a half-deleted one is never taken for whole
@@ -96,10 +99,12 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
-def best(folder: Path, scalar: str) -> Path | None:
+def best(folder: Path, scalar: str, without: Sequence[Path] = ()) -> Path | None:
     """The checkpoint of the run in `folder` with the lowest `scalar`, the earliest of equals; None if none has it."""
     found = []
     for path in _listed(folder / "checkpoints"):
+        if path in without:
+            continue
         try:
             value = read_state(path)["scalars"][scalar]
         except (OSError, ValueError, LookupError):  # damaged, or from before the scalar was there
@@ -136,24 +141,34 @@ def load_weights(module: nn.Module, checkpoint: Path, group: str) -> None:
 
 
 def pack(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """`tree` (dicts, lists, tensors, numbers) as JSON; its tensors go into `tensors` under the path from `name` on."""
+    """`tree` (dicts, lists, tuples, tensors, dtypes, numbers) as JSON.
+
+    Its tensors go into `tensors`, under the path from `name` on.
+    """
     if isinstance(tree, Tensor):
         tensors[name] = tree
         return {"tensor": name}
     if isinstance(tree, dict):
         return {"dict": [[key, pack(value, f"{name}.{key}".lstrip("."), tensors)] for key, value in tree.items()]}
     if isinstance(tree, (list, tuple)):
-        return [pack(value, f"{name}.{i}", tensors) for i, value in enumerate(tree)]
+        values = [pack(value, f"{name}.{i}", tensors) for i, value in enumerate(tree)]
+        return {"tuple": values} if isinstance(tree, tuple) else values
+    if isinstance(tree, torch.dtype):
+        return {"dtype": str(tree).removeprefix("torch.")}
     return tree
 
 
 def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
-    """What `pack` was given, tuples as lists."""
+    """What `pack` was given."""
     if isinstance(packed, list):
         return [unpack(value, tensors) for value in packed]
     if isinstance(packed, dict):
         if "tensor" in packed:
             return tensors[packed["tensor"]]
+        if "tuple" in packed:
+            return tuple(unpack(packed["tuple"], tensors))
+        if "dtype" in packed:
+            return getattr(torch, packed["dtype"])
         return {key: unpack(value, tensors) for key, value in packed["dict"]}
     return packed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -9,11 +10,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import torch
 
 from genzoo.errors import UserError
 from genzoo.training.signals import Interrupted
+
+_launches = count()
 
 
 class ProcessLost(RuntimeError):
@@ -39,7 +43,7 @@ class Launch:
 
         state = PartialState(cpu=not torch.accelerator.is_available())
         self.rank, self.num, self.device = state.process_index, state.num_processes, state.device
-        self._store = PrefixStore("genzoo", _get_default_store())
+        self._store = PrefixStore(f"genzoo/{next(_launches)}", _get_default_store())
         if not self.is_main:
             logging.getLogger("genzoo").setLevel(logging.ERROR)
 
@@ -67,6 +71,7 @@ class Launch:
         try:
             yield
         except Exception as error:
+            atexit.unregister(_leave)  # it would wait for the others
             if self.num == 1:
                 raise
             lost = _is_lost(error)
@@ -79,8 +84,14 @@ class Launch:
             if lost:
                 raise _said(error) from error
             raise
-        if self.num > 1:  # a thread of gloo's that still freed tensors at the interpreter's end would abort the process
-            torch.distributed.destroy_process_group()
+        if self.num > 1:
+            atexit.register(_leave)
+
+
+def _leave() -> None:
+    """A thread of gloo's that still freed tensors while the interpreter ends would abort the process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _is_lost(error: Exception) -> bool:

@@ -35,11 +35,7 @@ def profiling(folder: Path) -> Iterator[Callable[[], None]]:
         place.mkdir(parents=True, exist_ok=True)
         profiler.export_chrome_trace(str(place / "trace.json"))
         (place / "table.txt").write_text(table(profiler), encoding="utf-8")
-        log.info(
-            "%s: where the time of %d steps went; trace.json beside it is for ui.perfetto.dev",
-            place / "table.txt",
-            STEPS,
-        )
+        log.info("%s: where time went; trace.json beside it is for ui.perfetto.dev", place / "table.txt")
 
     with profile(
         schedule=schedule(wait=WARMUP - 2, warmup=2, active=STEPS, repeat=1), on_trace_ready=write, profile_memory=True
@@ -51,13 +47,14 @@ def table(profiler: profile) -> str:
     """Stages by their time on the host, then operators by their own time on the device (the host's without one)."""
     events = profiler.key_averages()
     seconds = {event.key: event.cpu_time_total / 1e6 for event in events}
-    whole = sum(event.cpu_time_total for event in profiler.events() if event.name.startswith("ProfilerStep")) / 1e6
+    steps = [event.cpu_time_total / 1e6 for event in profiler.events() if event.name.startswith("ProfilerStep")]
+    whole = sum(steps)
     spent = {name: seconds[name] for name in STAGES if name in seconds}
     spent["rest"] = whole - sum(spent.values())
     on_device = any(getattr(event, "self_device_time_total", 0) for event in events)
     lines = [
         f"{'stage':12}{'ms a step':>12}{'share':>8}   on the host" + ("; a GPU works behind it" if on_device else "")
     ]
-    lines += [f"{name:12}{1000 * time / STEPS:12.3f}{time / whole:8.1%}" for name, time in spent.items()]
+    lines += [f"{name:12}{1000 * time / len(steps):12.3f}{time / whole:8.1%}" for name, time in spent.items()]
     order = "self_device_time_total" if on_device else "self_cpu_time_total"
     return "\n".join([*lines, "", events.table(sort_by=order, row_limit=30, max_name_column_width=60)]) + "\n"

@@ -85,7 +85,7 @@ def train(
             raise
         raise UserError(
             f"out of memory with train.batch_size {config.batch_size} in {config.grad_accumulation} part(s): raise "
-            "train.grad_accumulation (the same training, less memory), or lower train.batch_size"
+            "train.grad_accumulation (less memory; only BatchNorm sees a difference), or lower train.batch_size"
         ) from error
     if (best := state.best_model()) is not model:
         model.load_state_dict(best.state_dict())
@@ -106,7 +106,8 @@ class Trainer:
     def run(self, panel: Panel | None, progress: bool, profile: bool = False) -> None:
         state, config, accelerator = self.state, self.config, self.state.accelerator
         self._began = self._interval_began = time.perf_counter()
-        over = False
+        self._interval_start = state.done
+        over = config.max_time is not None and state.seconds > config.max_time
         with (
             Signals() as signals,
             Log(
@@ -147,7 +148,7 @@ class Trainer:
                 self.log.advance(state.done)
                 over = self._agreed(config.max_time is not None and self.seconds() > config.max_time)
                 stopped = self._agreed(signals.received is not None)
-                if state.done % config.log_every == 0:
+                if state.done % config.log_every == 0 or state.done == config.steps or over:
                     self._write_line()
                 if panel and _due(state.done, config.panel_every):
                     self._show(panel)
@@ -155,8 +156,9 @@ class Trainer:
                     self._save()
                 if stopped:
                     raise self._interrupted(signals)
-            if state.rows:
+            if state.rows:  # of a run that went on after its time was over
                 self._write_line()
+                state.saved = 0  # the checkpoint still has these rows
             if panel and not _due(state.done, config.panel_every):
                 self._show(panel)
             if state.saved != state.done:
@@ -207,10 +209,13 @@ class Trainer:
         """The scalars of the steps since the last line; UserError names the first step that is not finite."""
         state = self.state
         rows = state.rows.read()
-        # fp16 expects gradients that overflow: it skips the step and lowers its scale.
-        judged = slice(None) if state.accelerator.scaler is None else slice(-1)
-        bad = [i for i, row in enumerate(rows) if not all(map(math.isfinite, row[judged]))]
-        if bad and (self.config.on_nonfinite == "stop" or len(bad) == len(rows) >= self.config.log_every):
+        bad = [i for i, row in enumerate(rows) if not all(map(math.isfinite, row))]
+        hopeless = len(bad) == len(rows) >= self.config.log_every
+        if bad and (scaler := state.accelerator.scaler) is not None:
+            # fp16 expects gradients that overflow: it skips the step and halves its scale, which begins at 65536.
+            hopeless = hopeless and scaler.get_scale() < 1
+            bad = bad if hopeless else [i for i in bad if not all(map(math.isfinite, rows[i][:-1]))]
+        if bad and (self.config.on_nonfinite == "stop" or hopeless):
             values = ", ".join(
                 f"{name} {value:.4g}" for name, value in zip(state.rows.names, rows[bad[0]], strict=True)
             )
@@ -238,12 +243,12 @@ class Trainer:
                 "epoch": state.done * batch_size / len(state.feed.images),
                 **self._means,
                 "lr": state.optimizer.param_groups[0]["lr"],
-                "images_per_s": len(rows) * batch_size / (now - self._interval_began),
+                "images_per_s": (state.done - self._interval_start) * batch_size / (now - self._interval_began),
                 "seconds": self.seconds(),
             }
         )
         state.rows.clear()
-        self._interval_began = now
+        self._interval_began, self._interval_start = now, state.done
 
     def _show(self, panel: Panel) -> None:
         model = self.state.best_model()

@@ -114,14 +114,14 @@ def test_tied_and_strided_weights(tmp_path):
 def test_any_optimizer_state_survives():
     tree = {
         "state": {0: {"step": 3, "q": [torch.ones(2), None]}, 5: {}},
-        "param_groups": [{"betas": (0.9, 0.99), "params": [0]}],
+        "param_groups": [{"betas": (0.9, 0.99), "params": [0], "kept_in": torch.bfloat16}],
     }
     tensors = {}
     packed = json.loads(json.dumps(checkpoint.pack(tree, "", tensors)))
     assert list(tensors) == ["state.0.q.0"]
     read = checkpoint.unpack(packed, tensors)
     assert read["state"][0]["q"][0] is tensors["state.0.q.0"] and read["state"][0]["q"][1] is None
-    assert read["state"][5] == {} and read["param_groups"] == [{"betas": [0.9, 0.99], "params": [0]}]
+    assert read["state"][5] == {} and read["param_groups"] == tree["param_groups"]
 
 
 def test_load_model_prefers_the_average_and_refuses_another_model(tmp_path):
@@ -149,3 +149,15 @@ def test_the_best_is_kept_beside_the_newest_with_its_own_optimizer_state(tmp_pat
     (best / "state.json").write_text("{")
     assert checkpoint.best(tmp_path, "loss").name == "step-00000005"
     assert checkpoint.newest(tmp_path).name == "step-00000006"
+
+
+@pytest.mark.parametrize("keep_best", [None, "loss"])
+def test_damaged_ones_beyond_it_never_push_a_whole_one_out(tmp_path, keep_best):
+    for step in (5, 10, 15):
+        tensors = {"model": {"weight": torch.ones(2)}}
+        checkpoint.save(tmp_path, step, tensors, {"step": step, "scalars": {"loss": -step}}, keep=3)
+    for step in (10, 15):
+        (tmp_path / f"checkpoints/step-{step:08d}/model.safetensors").write_bytes(b"")
+    checkpoint.save(tmp_path, 8, tensors, {"step": 8, "scalars": {"loss": 0}}, keep=1, keep_best=keep_best)
+    assert steps(tmp_path) == ([5, 8] if keep_best else [8])
+    assert checkpoint.newest(tmp_path).name == "step-00000008"

@@ -142,14 +142,31 @@ def test_max_time_ends_training_as_its_last_step_would(tmp_path, run):
     assert 0 < result["steps"] < 10**5 and result["seconds"] < 5
     assert seen == [result["steps"]] == [read_log(tmp_path)[-1]["step"]]
     assert checkpoint.read_state(checkpoint.newest(tmp_path))["step"] == result["steps"]
+    again = run(tmp_path, steps=10**6, max_time=0.2, resume=True)[2]
+    assert again["steps"] == result["steps"]
 
 
-def test_a_finished_run_is_not_trained_again(tmp_path, run):
-    model, _, result = run(tmp_path)
-    again, _, same = run(tmp_path, resume=True, model_seed=5)
-    equal(model, again)
-    timed = {"seconds", "images_per_s"}
-    assert all(result[key] == same[key] for key in result if key not in timed)
+@pytest.mark.parametrize("log_every", [4, 7])
+@pytest.mark.parametrize("checkpoint_every", [0, 5])
+def test_a_finished_run_is_not_trained_again(tmp_path, run, log_every, checkpoint_every):
+    settings = {"log_every": log_every, "checkpoint_every": checkpoint_every}
+    model, _, result = run(tmp_path, **settings)
+    lines = read_log(tmp_path)
+    for _ in range(2):
+        again, _, same = run(tmp_path, resume=True, model_seed=5, **settings)
+        equal(model, again)
+        timed = {"seconds", "images_per_s"}
+        assert all(result[key] == same[key] for key in result if key not in timed)
+        assert read_log(tmp_path) == lines
+    assert [line["step"] for line in lines] == [*range(log_every, 20, log_every), 20]
+
+
+@pytest.mark.parametrize("name", ["kron", "adafactorbv"])
+def test_optimizers_with_unusual_states_go_on_exactly(tmp_path, run, name):
+    settings = {"optimizer": {"name": name}, "checkpoint_every": 0}
+    run(tmp_path / "parts", steps=8, **settings)
+    resumed = run(tmp_path / "parts", resume=True, model_seed=5, **settings)[0]
+    equal(resumed, run(tmp_path / "whole", **settings)[0])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
