@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -117,6 +118,15 @@ def config_of(registry: Registry, name: str) -> type[Config]:
             f"as a nested `class Config(genzoo.Config)` ({place_of(part)})"
         )
     return config
+
+
+def leaves(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """`outer.inner` -> value of everything in dicts and lists inside each other."""
+    if isinstance(tree, dict | list) and tree:
+        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from leaves(value, f"{place}.{key}" if place else str(key))
+    else:
+        yield place, tree
 
 
 def place_of(target: Any) -> str:

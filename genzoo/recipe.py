@@ -30,6 +30,10 @@ class Recipe(Strict):
     samplers: list[part(SAMPLERS)] = ["prior"]
     evaluation: EvaluationConfig = EvaluationConfig()
 
+    @property
+    def evaluation_seed(self) -> int:
+        return self.seed if self.evaluation.seed is None else self.evaluation.seed
+
     @field_validator("samplers")
     @classmethod
     def _distinct(cls, samplers: list[Config]) -> list[Config]:

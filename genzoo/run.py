@@ -22,11 +22,14 @@ from genzoo.parts import Dataset, Sampler, Shape
 from genzoo.recipe import Recipe
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
 from genzoo.run_folder import (
+    check_data,
     check_folder,
     check_space,
+    checkpoint_step,
     load_sampler,
     lock_record,
     locked,
+    read_lock,
     read_recipe,
     said_how_to_go_on,
     save_sampler,
@@ -53,9 +56,9 @@ class Checked:
 def check(recipe: Recipe) -> Checked:
     """Build every part at the dataset's image size (the model on the meta device). UserError names one that fails."""
     dataset = build(DATASETS, recipe.data)
-    stages = trace(recipe.model, dataset.image_shape)
-    with torch.device("meta"):
-        latent_shape = Model(recipe.model, dataset.image_shape).latent_shape
+    num = recipe.train.batch_size // recipe.train.grad_accumulation
+    stages = trace(recipe.model, dataset.image_shape, max(1, min(2, num)))
+    latent_shape = stages[f"latents/{recipe.model.latent.name}"][0]
     samplers = {config.name: build(SAMPLERS, config, latent_shape=latent_shape) for config in recipe.samplers}
     objective = build(OBJECTIVES, recipe.objective, image_shape=dataset.image_shape)
     return Checked(dataset, objective, samplers, stages)
@@ -101,6 +104,9 @@ def _run(
             for metric, reason in missing(recipe.evaluation):
                 log.warning("%s will be skipped (`genzoo eval %s` adds it later): %s", metric, folder, reason)
         splits = prepare_splits(parts, recipe)
+        before = read_lock(folder) if resume else None
+        if before:
+            check_data(folder, before, splits["train"])
     torch.manual_seed(recipe.seed)
     model = Model(recipe.model, parts.dataset.image_shape)
     check_space(folder, planned_checkpoint_bytes(model, parts.objective, recipe.train))
@@ -108,7 +114,7 @@ def _run(
     with locked(folder) if launch.is_main else nullcontext(), said_how_to_go_on(folder):
         if launch.is_main:
             write_recipe(folder, recipe)
-            write(folder / "lock.json", json.dumps(lock_record(recipe, splits, command, launch.num), indent=2))
+            write(folder / "lock.json", json.dumps(lock_record(recipe, splits, command, launch.num, before), indent=2))
         x = _first(splits[recipe.evaluation.reference].images)
         z = torch.randn(len(x), *model.latent_shape, generator=torch.Generator().manual_seed(recipe.seed))
 
@@ -152,7 +158,9 @@ def evaluate_run(folder: Path, overrides: tuple[str, ...] = ()) -> dict | None:
         model = load(folder, launch.device)
         with launch.first("prepared"):
             splits = prepare_splits(parts, recipe)
-        train = _metrics(folder).get("train") or _progress_so_far(folder)
+        train = _metrics(folder).get("train")
+        if not train or train.get("steps") != checkpoint_step(folder):  # interrupted, perhaps when it went on
+            train = _progress_so_far(folder)
         with locked(folder) if launch.is_main else nullcontext():
             if launch.is_main:
                 write_recipe(folder, recipe)
@@ -184,6 +192,22 @@ def sampled(
         raise UserError(f"sampler '{name}' of {folder} has not been fitted yet: `genzoo eval {folder}` does it")
     model = load(folder)
     return samples(model, samplers[name], num, seed=seed, device=next(model.parameters()).device, part=part)
+
+
+def origin(folder: Path, sampler: str | None = None) -> dict:
+    """What a score must say of images that `sampled` makes: the sampler, what it was fitted on, the checkpoint."""
+    from genzoo.evaluation.posteriors import fit_split
+
+    recipe = read_recipe(folder)
+    name = sampler or recipe.samplers[0].name
+    fitted = check(recipe).samplers[name]
+    split = fit_split(fitted)
+    about = {"sampler_name": name, "fit_split": split, "checkpoint_step": checkpoint_step(folder)}
+    if getattr(fitted, "protocol", None):
+        about["sampler"] = fitted.protocol
+    if split not in (None, "train"):
+        about["note"] = f"the sampler was fitted on the run's split '{split}', which flatters it against those images"
+    return about
 
 
 def load(folder: str | Path, device: str | torch.device | None = None) -> Model:
@@ -231,21 +255,24 @@ def _score(
     """Fit the samplers that are not fitted yet, evaluate, draw, and write metrics.json; `train`: its section."""
     from genzoo.evaluation.evaluate import evaluate
     from genzoo.evaluation.pictures import write_panels
-    from genzoo.evaluation.posteriors import fit_samplers
+    from genzoo.evaluation.posteriors import fit_samplers, fit_split
     from genzoo.evaluation.processes import Processes
 
     device = next(model.parameters()).device
     images = {name: split.images for name, split in splits.items()}
-    seed = recipe.seed if recipe.evaluation.seed is None else recipe.evaluation.seed
+    seed = recipe.evaluation_seed
     samplers = parts.samplers
     with progress() as report:
         unfitted = {name: sampler for name, sampler in samplers.items() if sampler.needs_fit}
         with launch.first("fitted"):  # the others find what the main process has learned
-            unfitted = {name: one for name, one in unfitted.items() if not load_sampler(folder, recipe, name, one)}
+            data = {name: splits[fit_split(one)].sha256 for name, one in unfitted.items()}
+            unfitted = {
+                name: one for name, one in unfitted.items() if not load_sampler(folder, recipe, name, one, data[name])
+            }
             skipped = fit_samplers(model, unfitted, images, seed=seed, device=device, progress=report)
             if launch.is_main:
                 for name in unfitted.keys() - skipped.keys():
-                    save_sampler(folder, recipe, name, unfitted[name])
+                    save_sampler(folder, recipe, name, unfitted[name], data[name])
                 ready = {name: sampler for name, sampler in samplers.items() if name not in skipped}
                 write_panels(model, ready, images[recipe.evaluation.reference], folder / "panels", seed=seed,
                              device=device)  # fmt: skip
@@ -253,6 +280,7 @@ def _score(
                         skipped=skipped, processes=Processes(launch.rank, launch.num))  # fmt: skip
     if not launch.is_main:
         return None
+    made["protocol"]["checkpoint_step"] = checkpoint_step(folder)
     metrics = {"name": recipe.name, **made, "train": train}
     write(folder / "metrics.json", json.dumps(metrics, indent=2))
     return metrics

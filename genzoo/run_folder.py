@@ -8,11 +8,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from genzoo import __version__
+from genzoo.config import leaves
 from genzoo.data.store import Split
 from genzoo.doctor import origins, used
 from genzoo.errors import UserError
@@ -45,7 +45,7 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
         return
     if not (folder / "recipe.yaml").is_file():
         return  # nothing was started yet
-    old, new = (dict(_leaves(r.model_dump(mode="json"))) for r in (read(folder / "recipe.yaml"), recipe))
+    old, new = (dict(leaves(r.model_dump(mode="json"))) for r in (read(folder / "recipe.yaml"), recipe))
     changed = [
         f"{key}: {old.get(key)} -> {new.get(key)}"
         for key in sorted(old.keys() | new.keys())
@@ -59,15 +59,9 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
         )
 
 
-def _leaves(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, dict) and tree:
-        for key, value in tree.items():
-            yield from _leaves(value, f"{place}.{key}" if place else key)
-    else:
-        yield place, tree
-
-
 def check_space(folder: Path, num_bytes: int) -> None:
+    """UserError unless the disk can hold checkpoints of so many bytes, those that are there already among them."""
+    num_bytes -= sum(file.stat().st_size for file in (folder / "checkpoints").rglob("*") if file.is_file())
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if free < num_bytes:
@@ -90,8 +84,42 @@ def locked(folder: Path) -> Iterator[None]:
         raise UserError(f"another process is writing {folder}; wait for it, or use --out for another folder") from None
 
 
-def lock_record(recipe: Recipe, splits: dict[str, Split], command: list[str] | None, num_processes: int) -> dict:
-    """lock.json: what a number made in this run depended on besides the recipe."""
+def read_lock(folder: Path) -> dict | None:
+    """lock.json; None where nothing was started yet."""
+    file = folder / "lock.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def check_data(folder: Path, lock: dict, train: Split) -> None:
+    """UserError unless these are the images that the run was begun with."""
+    begun = lock["data"]["train"]
+    if begun["sha256"] != train.sha256:
+        raise UserError(
+            f"--resume: {folder} was begun with other training images ({begun['num_images']:,}, sha256 "
+            f"{begun['sha256'][:12]}...) than {train.path} holds ({len(train):,}, {train.sha256[:12]}...); put the "
+            "data back as it was, or start another run with --out"
+        )
+
+
+def checkpoint_step(folder: Path) -> int | None:
+    """Of the newest whole checkpoint."""
+    from genzoo.training.checkpoint import newest, read_state
+
+    checkpoint = newest(folder)
+    return read_state(checkpoint)["step"] if checkpoint else None
+
+
+def lock_record(
+    recipe: Recipe,
+    splits: dict[str, Split],
+    command: list[str] | None,
+    num_processes: int,
+    before: dict | None = None,
+) -> dict:
+    """lock.json: what a number made in this run depended on besides the recipe.
+
+    before: the record of the run's earlier part, which is kept under "before" as far as it may differ.
+    """
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {"genzoo": __version__, "python": platform.python_version()}
@@ -108,6 +136,12 @@ def lock_record(recipe: Recipe, splits: dict[str, Split], command: list[str] | N
         "num_processes": num_processes,
         "seed": recipe.seed,
         "command": command,
+        "before": [
+            *before.get("before", []),
+            {key: before[key] for key in ("versions", "device", "num_processes", "command")},
+        ]
+        if before
+        else [],
     }
 
 
@@ -117,9 +151,8 @@ def read_recipe(folder: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     try:
         return read(path, overrides)
     except UserError as error:
-        lock = path.with_name("lock.json")
-        plugins = json.loads(lock.read_text(encoding="utf-8"))["plugins"] if lock.is_file() else {}
-        raise UserError(f"{error}{origins(plugins)}") from error
+        lock = read_lock(path.parent)
+        raise UserError(f"{error}{origins(lock['plugins'] if lock else {})}") from error
 
 
 def _recipe_file(folder: Path) -> Path:
@@ -133,45 +166,49 @@ def write_recipe(folder: Path, recipe: Recipe) -> None:
     write(folder / "recipe.yaml", f"# genzoo run {folder / 'recipe.yaml'}\n{recipe.to_yaml()}")
 
 
-def save_sampler(folder: Path, recipe: Recipe, name: str, sampler: Sampler) -> None:
-    """Keep what a sampler learned, with what it was learned from."""
+def save_sampler(folder: Path, recipe: Recipe, name: str, sampler: Sampler, data: str) -> None:
+    """Keep what a sampler learned, with what it was learned from; data: the digest of its images."""
     from safetensors.torch import save_file
 
     file = folder / "samplers" / f"{name}.safetensors"
     file.parent.mkdir(exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
-    save_file(sampler.state_dict(), partial, metadata={"fitted": _fitted(folder, recipe, name)})
+    fitted = json.dumps(_fitted(folder, recipe, name, data))
+    save_file(sampler.state_dict(), partial, metadata={"fitted": fitted})
     partial.replace(file)
 
 
-def load_sampler(folder: Path, recipe: Recipe, name: str, sampler: Sampler) -> bool:
-    """Give a sampler what it learned before; False when it was never fitted with these options on these weights."""
+def load_sampler(folder: Path, recipe: Recipe, name: str, sampler: Sampler, data: str | None = None) -> bool:
+    """Give a sampler what it learned before; False when it was never fitted with these options on these weights.
+
+    data: the digest of the images it must have learned from; None: whatever they were.
+    """
     from safetensors import safe_open
 
     file = folder / "samplers" / f"{name}.safetensors"
     if not file.is_file():
         return False
     with safe_open(file, "pt") as tensors:
-        if tensors.metadata().get("fitted") != _fitted(folder, recipe, name):
+        fitted = json.loads(tensors.metadata().get("fitted", "{}"))
+        if fitted != _fitted(folder, recipe, name, fitted.get("data") if data is None else data):
             return False
         names = tensors.keys()  # not a dict: it cannot be iterated itself
         sampler.load_state_dict({key: tensors.get_tensor(key) for key in names})
     return True
 
 
-def _fitted(folder: Path, recipe: Recipe, name: str) -> str:
+def _fitted(folder: Path, recipe: Recipe, name: str, data: str | None) -> dict:
     """What a fitted sampler depends on: its options, the data, and the checkpoint."""
     from genzoo.training.checkpoint import newest
 
     options = next(config for config in recipe.samplers if config.name == name)
     checkpoint = newest(folder)
-    return json.dumps(
-        {
-            "options": options.model_dump(mode="json"),
-            "seed": recipe.seed if recipe.evaluation.seed is None else recipe.evaluation.seed,
-            "checkpoint": checkpoint and checkpoint.name,
-        }
-    )
+    return {
+        "options": options.model_dump(mode="json"),
+        "seed": recipe.evaluation_seed,
+        "checkpoint": checkpoint and checkpoint.name,
+        "data": data,
+    }
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import signal
 import subprocess
 import sys
 
@@ -69,7 +71,7 @@ def test_shipped_recipes_run(name, genzoo_cli, tmp_path):
     assert [json.loads(line)["step"] for line in (folder / "train.jsonl").read_text().splitlines()] == [1, 2]
     assert read(folder / "recipe.yaml").name == name
     lock = json.loads((folder / "lock.json").read_text())
-    assert lock["versions"]["torch"] == torch.__version__.split("+")[0] or lock["versions"]["torch"]
+    assert lock["versions"]["torch"] == importlib.metadata.version("torch")
     assert len(lock["data"]["train"]["sha256"]) == 64
     assert {path.name for path in (folder / "panels").iterdir()} >= {
         "reconstruction.png", "prior.png", "gmm.png", "prior_grid.png", "step-00000002_sample.png"
@@ -147,6 +149,53 @@ def test_resume_trains_on(finished, tmp_path, genzoo_cli):
     assert json.loads(out)["train"]["steps"] == 3
     steps = [json.loads(line)["step"] for line in (folder / "train.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3]
+    lock = json.loads((folder / "lock.json").read_text())
+    assert lock["before"][0]["versions"] == lock["versions"] and len(lock["before"]) == 1
+
+
+def folder_of_images(folder, seed):
+    folder.mkdir()
+    for k, image in enumerate(np.random.default_rng(seed).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)):
+        Image.fromarray(image).save(folder / f"{k}.png")
+
+
+def test_other_images_are_no_resume_and_are_fitted_anew(tmp_path, genzoo_cli):
+    for seed, name in enumerate("ab"):
+        folder_of_images(tmp_path / name, seed)
+    folder = tmp_path / "run"
+    words = [*QUICK, *SMALL, "data.name=folder", "data.size=32", "samplers=[{name: gmm, num_components: 2}]"]
+    code, _, err = genzoo_cli("run", "svae_digits", *words, f"data.root={tmp_path / 'a'}", "--out", folder)
+    assert code == 0, err
+    lock = (folder / "lock.json").read_bytes()
+    more = ("train.steps=3", f"data.root={tmp_path / 'b'}", "--out", folder, "--resume")
+    code, _, err = genzoo_cli("run", folder / "recipe.yaml", *more)
+    assert code == 2 and "was begun with other training images" in err
+    assert (folder / "lock.json").read_bytes() == lock
+    fitted = folder / "samplers" / "gmm.safetensors"
+    before = fitted.read_bytes()
+    assert genzoo_cli("eval", folder)[0] == 0 and fitted.read_bytes() == before
+    assert genzoo_cli("eval", folder, f"data.root={tmp_path / 'b'}")[0] == 0 and fitted.read_bytes() != before
+
+
+def test_an_interrupted_continuation_is_not_scored_as_the_shorter_run(finished, tmp_path, monkeypatch):
+    import shutil
+
+    from genzoo.run import evaluate_run
+    from genzoo.run import run as run_recipe
+    from genzoo.training.signals import Interrupted
+
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    recipe = read(folder / "recipe.yaml", ["train.steps=9"])
+
+    def interrupt(images, path, **options):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("genzoo.evaluation.panels.panel", interrupt)
+    with pytest.raises(Interrupted):
+        run_recipe(recipe, folder, resume=True)
+    metrics = evaluate_run(folder)
+    assert metrics["train"]["interrupted"] and metrics["train"]["step"] == metrics["protocol"]["checkpoint_step"] < 9
 
 
 def test_eval_scores_again_the_same(finished, tmp_path, genzoo_cli):

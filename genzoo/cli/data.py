@@ -28,7 +28,10 @@ def data_ls() -> None:
 @click.argument("options", nargs=-1, metavar="[OPTION=VALUE]...")
 @plugin_option
 def data_prepare(name: str, options: tuple, plugins: tuple) -> None:
-    """Prepare dataset NAME (options as in a recipe's `data`: root=..., size=...) before the first run needs it."""
+    """Prepare dataset NAME (options as in a recipe's `data`: root=..., size=...) before the first run needs it.
+
+    One that is prepared already is read again and compared with its checksum.
+    """
     from genzoo.config import build, parse, part
     from genzoo.data.store import prepare
     from genzoo.plugins import load_file
@@ -44,4 +47,5 @@ def data_prepare(name: str, options: tuple, plugins: tuple) -> None:
     with progress() as report:
         splits = prepare(build(DATASETS, config), config, report)
     for split, images in splits.items():
+        images.verify()
         click.echo(f"{split}: {len(images):,} images, sha256 {images.sha256}")

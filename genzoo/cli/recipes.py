@@ -142,6 +142,7 @@ def recipes_schema(plugins: tuple) -> None:
 
 def _fields(source: str, plugins: tuple) -> Iterator[tuple[str, Any]]:
     """Place in the recipe (or `lock.` and place in lock.json) -> value."""
+    from genzoo.config import leaves
     from genzoo.recipe import read
 
     folder = Path(source)
@@ -152,13 +153,5 @@ def _fields(source: str, plugins: tuple) -> Iterator[tuple[str, Any]]:
         if lock.is_file():
             recorded = json.loads(lock.read_text(encoding="utf-8"))
             kept = {key: recorded.get(key) for key in ("versions", "plugins", "data", "device")}
-            yield from _leaves(kept, "lock")
-    yield from _leaves(read(file, (), plugins).model_dump(mode="json"))
-
-
-def _leaves(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, dict | list) and tree:
-        for key, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from _leaves(value, f"{place}.{key}" if place else str(key))
-    else:
-        yield place, tree
+            yield from leaves(kept, "lock")
+    yield from leaves(read(file, (), plugins).model_dump(mode="json"))

@@ -7,12 +7,13 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from genzoo import __version__
+from genzoo.config import leaves
 from genzoo.parts import Features
 
 # What does not belong to the way a score was made: its value, whose it is, and what may differ without changing it.
 OWN = {
-    *("value", "standard_error", "bootstrap_error", "slope", "skipped", "metric", "generator", "part", "sampler"),
-    *("samples_sha256", "reference", "seed", "versions"),
+    *("value", "standard_error", "bootstrap_error", "bootstrap", "slope", "skipped", "metric", "generator", "part"),
+    *("sampler", "sampler_name", "checkpoint_step", "samples_sha256", "reference", "seed", "versions"),
     *("features", "weights_sha256", "resize"),  # these are in `protocol` too
 }
 
@@ -42,14 +43,6 @@ def stated(features: Features, seed: int) -> dict:
 
 def differences(a: dict, b: dict) -> dict[str, tuple]:
     """field -> its two values, of all that makes two entries of "scores" incomparable; a field of a dict as `a.b`."""
-    left, right = (dict(_leaves({k: v for k, v in entry.items() if k not in OWN})) for entry in (a, b))
+    left, right = (dict(leaves({k: v for k, v in entry.items() if k not in OWN})) for entry in (a, b))
     fields = [*left, *(key for key in right if key not in left)]
     return {key: (left.get(key), right.get(key)) for key in fields if left.get(key) != right.get(key)}
-
-
-def _leaves(tree: object, place: str = ""):
-    if isinstance(tree, dict):
-        for key, value in tree.items():
-            yield from _leaves(value, f"{place}.{key}" if place else key)
-    else:
-        yield place, tree
