@@ -16,7 +16,7 @@ from genzoo.evaluation.images import quantize
 from genzoo.evaluation.sources import Images, find, from_array
 from genzoo.evaluation.statistics import Known
 from genzoo.registry import DATASETS
-from genzoo.run import sampled
+from genzoo.run import origin, sampled
 
 
 def side(name: str, num: int | None = None, seed: int = 0, root: str | None = None) -> Images | Known:
@@ -30,7 +30,9 @@ def side(name: str, num: int | None = None, seed: int = 0, root: str | None = No
         sampler, image = [*rest, None, None][:2]
         made = sampled(Path(folder), num or 10_000, sampler=sampler or None, part=image or "y", seed=seed)
         batches = [quantize(batch).permute(0, 2, 3, 1).numpy() for batch in made]
-        return from_array(name, np.concatenate(batches))
+        images = from_array(name, np.concatenate(batches))
+        images.about = origin(Path(folder), sampler or None)
+        return images
     return find(
         name, lambda path: Tree(path, SUFFIXES), lambda dataset, split: _split(dataset, split, root), open_arrays, num
     )

@@ -94,7 +94,8 @@ def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, 
         bar = "" if error is None else f" +- {error:.4f}"
         sizes = " against ".join("?" if n is None else f"{n:,}" for n in (score["num_samples"], score["num_reference"]))
         few = "; biased: few images" if "few" in score else ""
-        click.echo(f"{score['metric']} {score['value']:.4f}{bar}  ({score['features']}, {sizes} images{few})")
+        note = f"; {score['note']}" if "note" in score else ""
+        click.echo(f"{score['metric']} {score['value']:.4f}{bar}  ({score['features']}, {sizes} images{few}{note})")
 
 
 @click.command()

@@ -8,8 +8,8 @@ import torch
 
 from genzoo.config import Config
 from genzoo.errors import UserError
-from genzoo.evaluation.config import label_of
-from genzoo.evaluation.extractor import is_released, make_extractor
+from genzoo.evaluation.config import key_of, label_of
+from genzoo.evaluation.extractor import exact, is_released, make_extractor
 from genzoo.evaluation.frechet import Statistics
 from genzoo.evaluation.metrics import Side, impossible, needs_features, score, too_few
 from genzoo.evaluation.processes import ALONE, Processes
@@ -46,7 +46,7 @@ def compare(
     extractors: dict[str, Features] = {}
     few: dict[int, str] = {}
     for number, metric in enumerate(metrics):
-        key = metric.features.model_dump_json()
+        key = key_of(metric)
         if key not in extractors:
             extractors[key] = make_extractor(metric.features, device)
         for side in (samples, reference):
@@ -59,14 +59,15 @@ def compare(
         if reason := impossible(metric, *nums):
             raise UserError(reason)
 
+    unknown = next((s.name for s in (samples, reference) if isinstance(s, Known) and s.protocol is None), "")
     sides: dict[tuple[str, bool], Side] = {}
     entries = []
     for number, metric in enumerate(metrics):
-        key = metric.features.model_dump_json()
+        key = key_of(metric)
         features = extractors[key]
         for is_reference, side in ((True, reference), (False, samples)):
             if (key, is_reference) not in sides:
-                alike = [m for m in metrics if m.features.model_dump_json() == key]
+                alike = [m for m in metrics if key_of(m) == key]
                 whole = any(needs_features(m, is_reference) for m in alike)
                 sides[key, is_reference] = side_of(
                     side, features, whole, device=device, batch_size=batch_size, progress=progress, processes=processes
@@ -85,8 +86,10 @@ def compare(
                     "samples_sha256": samples.digest,
                     "reference_sha256": reference.digest,
                     "fit_split": None,
+                    **(samples.about if isinstance(samples, Images) else {}),
                     **stated(features, seed),
                     **({"few": few[number]} if few[number] else {}),
+                    **({"note": f"{unknown} does not say how its statistics were made"} if unknown else {}),
                 }
             )
     return entries
@@ -168,7 +171,9 @@ def _features(
     resized, of_resized = (features.resized, features.of_resized) if in_two_steps else (lambda images: images, features)
     prepared = images.batches(batch_size, processes.share(images.num), lambda batch: resized(batch.to(device)))
     for index, batch in prepared:
-        yield index, of_resized(batch)
+        with exact():
+            rows = of_resized(batch)
+        yield index, rows
 
 
 def _check_known(side: Known, metric: Config, features: Features, is_reference: bool) -> None:
@@ -181,5 +186,6 @@ def _check_known(side: Known, metric: Config, features: Features, is_reference: 
             "its statistics are of another network"
         )
     if side.protocol is not None and side.protocol != features.protocol:
-        changed = [key for key in features.protocol if side.protocol.get(key) != features.protocol[key]]
+        keys = [*features.protocol, *(key for key in side.protocol if key not in features.protocol)]
+        changed = [key for key in keys if side.protocol.get(key) != features.protocol.get(key)]
         raise UserError(f"{side.name} was made with other features ({', '.join(changed)} differ)")

@@ -32,6 +32,11 @@ def label_of(features: Config) -> str:
     return name + (f"({', '.join(words)})" if options else "")
 
 
+def key_of(metric: Config) -> str:
+    """The same for metrics on the same features."""
+    return metric.features.model_dump_json()
+
+
 Extractor = Annotated[part(FEATURES), BeforeValidator(written_out)]
 
 
@@ -145,3 +150,11 @@ class EvaluationConfig(Strict):
         False, description="score fewer images than the features have dimensions (a biased number, marked as such)"
     )
     strict: bool = Field(False, description="a score that cannot be made ends the run instead of being skipped")
+
+    @field_validator("metrics")
+    @classmethod
+    def _each_once(cls, metrics: list[Config]) -> list[Config]:
+        places = [f"{metric.name} on {label_of(metric.features)}" for metric in metrics]
+        if twice := next((place for place in places if places.count(place) > 1), None):
+            raise ValueError(f"{twice} is listed twice, and tables could not tell the two apart; leave one out")
+        return metrics

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from genzoo.config import Config
 from genzoo.evaluation.compare import side_of
-from genzoo.evaluation.config import EvaluationConfig, label_of
-from genzoo.evaluation.images import MIX, Spread, quantize, shares
+from genzoo.evaluation.config import EvaluationConfig, key_of, label_of
+from genzoo.evaluation.extractor import exact
+from genzoo.evaluation.images import MIX, Spread, quantize, shares, spread
 from genzoo.evaluation.latent import latent_diagnostics
 from genzoo.evaluation.metrics import Side, needs_features, score
-from genzoo.evaluation.plan import Reference, against, key_of, make_extractors, num_samples_of, plan_scores
+from genzoo.evaluation.plan import Reference, against, make_extractors, num_samples_of, plan_scores
 from genzoo.evaluation.posteriors import Progress, encode, evaluating, pick, stage
 from genzoo.evaluation.processes import ALONE, Processes
 from genzoo.evaluation.record import versions
@@ -62,7 +63,8 @@ def evaluate(
         mean, variance = encode(model, images, device, config.batch_size, stage(progress, "encode"), processes)
         for generator, todo in plan.items():
             if generator == "reconstruction":  # also where it is not scored: the split is judged by it
-                made = _decode(model, mean[: config.num_samples], device, config.batch_size, processes, split)
+                chosen = mean[spread(len(mean), config.num_samples)]
+                made = _decode(model, chosen, device, config.batch_size, processes, split)
             elif todo:
                 z = samplers[generator].sample(config.num_samples, torch.Generator().manual_seed(seed))
                 made = _decode(model, z, device, config.batch_size, processes)
@@ -84,7 +86,7 @@ def evaluate(
         "protocol": {
             "seed": seed,
             "images": "rounded and clamped to uint8 before they are scored",
-            "reconstruction": "reference images decoded from the mean of their posterior",
+            "reconstruction": "reference images, spread evenly, decoded from the mean of their posterior",
             "latents": "one set for each generator, shared by all its parts",
             "mix": "equal consecutive shares of the samples, one from each branch",
             "reference": {"split": config.reference, "num_images": common.num, "sha256": common.digest},
@@ -165,7 +167,8 @@ def _features(
             for part, images in parts.items():
                 if (label, part) not in features:
                     features[label, part] = torch.zeros(num, extractor.dim)
-                features[label, part][rows] = extractor(images.to(device)).cpu()
+                with exact():
+                    features[label, part][rows] = extractor(images.to(device)).cpu()
         done += len(parts["y"])
         if progress:
             progress(min(done * processes.num, num), num)

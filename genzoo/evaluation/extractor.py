@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import AbstractContextManager
+from importlib.metadata import distribution
 from pathlib import Path
 
 import torch
@@ -12,15 +15,30 @@ from genzoo.registry import FEATURES
 
 
 def make_extractor(config: Config, device: torch.device | str) -> Features:
-    """Built, on the device; its protocol begins with its name, package and options, but for the paths of files."""
+    """Built, on the device; its protocol begins with its name, package and options.
+
+    But for the paths of files, named or not: their digest is in the protocol, and is what counts.
+    """
     features = build(FEATURES, config).to(device).eval()
-    options = {key: value for key, value in config.model_dump().items() if not isinstance(value, Path)}
+    options = {key: value for key, value in config.model_dump().items() if value is not None}
+    options = {key: value for key, value in options.items() if not isinstance(value, Path)}
     owner = FEATURES.entries[config.name].owner
     features.protocol = {**options, **({} if owner == "genzoo" else {"package": owner}), **features.protocol}
     return features
 
 
+def exact() -> AbstractContextManager:
+    """float32 products in convolutions, where PyTorch takes TF32 on a GPU: cached statistics may come from a CPU."""
+    cudnn = torch.backends.cudnn
+    return cudnn.flags(enabled=cudnn.enabled, deterministic=cudnn.deterministic, allow_tf32=False)
+
+
 def is_released(name: str) -> bool:
-    """Whether what it makes may be kept: code of a recipe's own file or a notebook may change from run to run."""
+    """Whether what it makes may be kept: code of a recipe's own file, a notebook or an editable install may change."""
     entry = FEATURES.entries[name]
-    return entry.owner == "genzoo" or bool(entry.package)
+    return entry.owner == "genzoo" or (bool(entry.package) and not _is_editable(entry.package))
+
+
+def _is_editable(package: str) -> bool:
+    about = distribution(package).read_text("direct_url.json")
+    return bool(about) and json.loads(about).get("dir_info", {}).get("editable", False)

@@ -105,13 +105,6 @@ class Statistics:
             if self._num_rows == self.dim:
                 self._fold()
 
-    def merge(self, other: Statistics) -> None:
-        """Take in what another one has seen."""
-        self._factor = None
-        if other._n:
-            self._shift(other._n, other._mean, other._scatter)
-        self.add(other._rows[: other._num_rows])
-
     def _fold(self) -> None:
         """Take the gathered rows into mean and scatter."""
         if self._num_rows:

@@ -25,13 +25,24 @@ def read(images: np.ndarray | Spread, rows: slice) -> Tensor:
     return torch.from_numpy(np.array(images[rows])).permute(0, 3, 1, 2)
 
 
+def spread(n: int, num: int | None) -> np.ndarray:
+    """At most `num` of n rows, ascending: one of each of `num` equal stretches, so that a sorted set keeps its kinds.
+
+    Where in its stretch is drawn, always in the same way: equal steps would see one phase of what repeats in the set.
+    MNIST's writers do: every sixth training image, from the first and from the fourth on, are an fd of 8 apart.
+    """
+    num = min(num or n, n)
+    edges = np.arange(num + 1) * n // num
+    inside = np.random.RandomState(0).random_sample(num)  # the one generator whose numbers NumPy never changes
+    return edges[:-1] + (inside * np.diff(edges)).astype(np.int64)
+
+
 class Spread:
-    """At most `num` of the images n h w c, at equal distances: a sorted folder keeps all its kinds. Reads lazily."""
+    """At most `num` of the images n h w c, spread over them. Reads lazily."""
 
     def __init__(self, images: np.ndarray, num: int | None):
-        num = min(num or len(images), len(images))
-        self._images, self._index = images, np.arange(num) * len(images) // num
-        self.shape = (num, *images.shape[1:])
+        self._images, self._index = images, spread(len(images), num)
+        self.shape = (len(self._index), *images.shape[1:])
 
     def __len__(self) -> int:
         return len(self._index)

@@ -12,7 +12,7 @@ def kernel_distance(x: Tensor, y: Tensor, num_subsets: int, subset_size: int, se
     Binkowski et al., "Demystifying MMD GANs" (arXiv 1801.01401), eq. 4 and section 4.2. x: n dim, y: m dim. Subsets of
     `subset_size` (at most n and m) are cut from seeded permutations, so that as many as fit do not overlap; the
     standard error is the subsets' standard deviation over the root of the number that do not. Returns "value",
-    "standard_error" (None for a single subset), "num_subsets" and "subset_size".
+    "standard_error" (None where no two subsets are apart: they are too alike to tell), "num_subsets", "subset_size".
     """
     size = min(subset_size, len(x), len(y))
     if size < 2:
@@ -23,7 +23,7 @@ def kernel_distance(x: Tensor, y: Tensor, num_subsets: int, subset_size: int, se
     separate = min(num_subsets, len(x) // size, len(y) // size)
     return {
         "value": float(values.mean()),
-        "standard_error": float(values.std() / separate**0.5) if num_subsets > 1 else None,
+        "standard_error": float(values.std() / separate**0.5) if separate > 1 else None,
         "num_subsets": num_subsets,
         "subset_size": size,
     }

@@ -8,7 +8,7 @@ import torch
 
 from genzoo.config import Config
 from genzoo.errors import UserError
-from genzoo.evaluation.config import EvaluationConfig, label_of
+from genzoo.evaluation.config import EvaluationConfig, key_of, label_of
 from genzoo.evaluation.extractor import make_extractor
 from genzoo.evaluation.metrics import impossible, too_few
 from genzoo.evaluation.posteriors import fit_split
@@ -91,11 +91,6 @@ def against(config: EvaluationConfig, metric: Config) -> Reference:
     if metric.name == "memorization":
         return metric.split, metric.num_train
     return config.reference, config.num_reference
-
-
-def key_of(metric: Config) -> str:
-    """The same for metrics on the same features."""
-    return metric.features.model_dump_json()
 
 
 def make_extractors(config: EvaluationConfig, device: torch.device | str) -> tuple[dict[str, Features], dict[str, str]]:

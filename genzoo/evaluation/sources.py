@@ -16,6 +16,7 @@ from torch import Tensor
 
 from genzoo.errors import UserError, nearest
 from genzoo.evaluation.decoding import MAX_PIXELS, Tree, decode, each, look
+from genzoo.evaluation.images import spread
 from genzoo.evaluation.statistics import Known, read_statistics
 
 LOSSY = ("JPEG", "WEBP")
@@ -44,6 +45,7 @@ class Images:
     digest: str
     read: Callable[[np.ndarray], Iterator[np.ndarray]]
     found: dict = field(default_factory=dict)  # what a look at them showed: sizes, modes, formats, duplicates
+    about: dict = field(default_factory=dict)  # what a score must say of their origin
 
     def batches(
         self, size: int, index: np.ndarray | None = None, prepare: Callable[[Tensor], Tensor] | None = None
@@ -155,7 +157,7 @@ def _of_rows(
 ) -> Images:
     """`num` of the images that `rows` reads by ascending index, out of an array of that shape."""
     n, h, w, c = shape
-    chosen = _spread(n, num)
+    chosen = spread(n, num)
     digests = (hashlib.sha256(np.ascontiguousarray(image)).digest() for image in rows(chosen))
     found = {"count": len(chosen), "sizes": {f"{w}x{h}": len(chosen)}, "modes": {f"{c} channels": len(chosen)}}
     return Images(name, len(chosen), _digest(digests, found), lambda index: rows(chosen[index]), found)
@@ -168,7 +170,7 @@ def from_tree(name: str, tree: Tree, num: int | None = None) -> Images:
     """
     if not tree.names:
         raise UserError(f"{name} has no image files in it")
-    names = [tree.names[k] for k in _spread(len(tree.names), num)]
+    names = [tree.names[k] for k in spread(len(tree.names), num)]
     seen = list(each(look, tree, names, [0] * len(names)))
     bad = [(file, fault) for file, fault in zip(names, seen, strict=True) if isinstance(fault, str)]
     if bad:
@@ -189,11 +191,6 @@ def from_tree(name: str, tree: Tree, num: int | None = None) -> Images:
         return each(decode, tree, [names[k] for k in index], [3 * math.prod(sizes[k]) for k in index])
 
     return Images(name, len(names), _digest(digests, {}), read, found)
-
-
-def _spread(n: int, num: int | None) -> np.ndarray:
-    num = min(num or n, n)
-    return np.arange(num) * n // num
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

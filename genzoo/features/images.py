@@ -38,8 +38,8 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 def color(images: Tensor) -> Tensor:
-    """uint8 b c h w without its alpha channel: b 1|3 h w. UserError for any other number of channels."""
+    """uint8 b c h w without its alpha channel: b 1|3 h w. UserError for more than four channels."""
     channels = images.shape[1]
-    if channels not in (1, 3, 4):
-        raise UserError(f"feature extractors take images of 1, 3 or 4 channels (grey, RGB, RGBA), not {channels}")
-    return images[:, :3]
+    if channels > 4:
+        raise UserError(f"feature extractors take images of 1 to 4 channels (grey or RGB, with alpha), not {channels}")
+    return images[:, :3] if channels > 2 else images[:, :1]

@@ -21,6 +21,7 @@ from genzoo.evaluation.compare import compare, statistics_of
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.evaluation.extractor import make_extractor
 from genzoo.evaluation.frechet import Statistics, frechet_distance
+from genzoo.evaluation.images import spread
 from genzoo.evaluation.sources import BATCH_VALUES, Images, find, from_array
 from genzoo.evaluation.statistics import cache_path, cached, write_statistics
 from genzoo.features.inception import Inception
@@ -207,7 +208,7 @@ def test_images_in_an_npz_and_in_a_dataset(pixels, tmp_path):
     np.savez(tmp_path / "ours.npz", images=images[:25], labels=np.zeros(25))
     entry = compare(open_side(tmp_path / "adm.npz"), open_side("noise:test", num=15), metric)[0]
     extractor = pixels(pixels.Config(name="pixels"))
-    noise = np.random.default_rng(5).integers(0, 256, (20, 9, 9, 1), dtype=np.uint8)[np.arange(15) * 20 // 15]
+    noise = np.random.default_rng(5).integers(0, 256, (20, 9, 9, 1), dtype=np.uint8)[spread(20, 15)]
     sides = [Statistics.of(extractor(torch.from_numpy(x).permute(0, 3, 1, 2))) for x in (images, noise)]
     assert entry["value"] == pytest.approx(frechet_distance(*sides), rel=1e-6)
     assert open_side(tmp_path / "ours.npz").num == 25

@@ -3,7 +3,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 from genzoo.config import build
 from genzoo.errors import UserError
@@ -12,7 +15,7 @@ from genzoo.evaluation.config import EvaluationConfig
 from genzoo.evaluation.evaluate import evaluate
 from genzoo.evaluation.extractor import is_released, make_extractor
 from genzoo.evaluation.frechet import Statistics, frechet_distance
-from genzoo.evaluation.images import Spread, quantize, shares
+from genzoo.evaluation.images import Spread, quantize, shares, spread
 from genzoo.evaluation.panels import save_png_samples
 from genzoo.evaluation.pictures import samples
 from genzoo.evaluation.plan import missing
@@ -85,7 +88,7 @@ def test_values_against_a_plain_computation(split_model, samplers, splits, pixel
 
 def test_images_are_made_once_and_each_is_measured_once(split_model, samplers, splits, pixels):
     samplers = {"prior": samplers["prior"]}
-    run(split_model, samplers, splits, config(PIXELS, PIXELS))
+    run(split_model, samplers, splits, config(PIXELS, {"name": "kid", "features": "pixels", "subset_size": 8}))
     assert split_model.num_decoded == 16 + 16
     assert pixels.num_seen == 20 + (16 + 16) * 3  # reference, then y, y1 and y2: mix costs nothing
     result = by_place(
@@ -175,10 +178,31 @@ def test_missing_split_and_diverged_model(split_model, samplers, splits, pixels)
         run(split_model, {}, splits, config(PIXELS))
 
 
+@given(st.integers(1, 30000), st.integers(1, 3000))
+def test_rows_are_spread_one_to_a_stretch_and_in_no_phase(n, num):
+    rows, num = spread(n, num), min(num, n)
+    edges = np.arange(num + 1) * n // num
+    assert (edges[:-1] <= rows).all() and (rows < edges[1:]).all()
+    for period in (2, 3, 6):  # of whatever repeats in the set
+        if num >= 1000 and n >= period * num:
+            shares = np.bincount(rows % period, minlength=period) / num
+            assert abs(shares - 1 / period).max() < 0.08  # five standard deviations
+
+
 def test_reference_is_spread_over_the_split():
     images = np.arange(10, dtype=np.uint8)[:, None, None, None]
-    assert Spread(images, 4)[0:4].ravel().tolist() == [0, 2, 5, 7]
+    assert Spread(images, 4)[0:4].ravel().tolist() == spread(10, 4).tolist()
     assert len(Spread(images, None)) == len(Spread(images, 99)) == 10
+
+
+def test_reconstructions_are_spread_over_the_reference(split_model, splits, pixels, monkeypatch):
+    """Of a split that is sorted by class, the first images would be of its first classes alone."""
+    decoded = []
+    decode = split_model.decode
+    monkeypatch.setattr(split_model, "decode", lambda z: decoded.append(z) or decode(z))
+    run(split_model, {}, splits, config(PIXELS, num_samples=5))
+    mean, _ = encode(split_model, splits["test"], "cpu", 7)
+    assert torch.equal(torch.cat(decoded), mean[spread(20, 5)])
 
 
 def test_mix_takes_equal_shares_of_all_branches():
@@ -275,3 +299,9 @@ def test_memorization_looks_at_the_training_images(split_model, samplers, splits
         assert (entry["reference"], entry["num_reference"]) == (("train", 40) if train else ("test", 20))
     with pytest.raises(UserError, match="no split 'x'"):
         run(split_model, samplers, splits, config({**metric, "split": "x"}))
+
+
+def test_a_metric_is_listed_once():
+    with pytest.raises(ValidationError, match="kid on efficientnet_lite0 is listed twice"):
+        config({"name": "kid", "subset_size": 50}, {"name": "kid", "subset_size": 100})
+    config({"name": "kid"}, {"name": "kid", "features": "inception"})

@@ -68,8 +68,9 @@ def test_grey_is_three_equal_channels_and_alpha_is_dropped(extractor):
     torch.testing.assert_close(extractor(grey), extractor(color), rtol=1e-4, atol=1e-4)
     alpha = torch.cat([color, torch.randint(0, 256, (2, 1, 20, 20), dtype=torch.uint8)], dim=1)
     assert torch.equal(extractor(alpha), extractor(color))
-    with pytest.raises(UserError, match="not 2"):
-        extractor(torch.zeros(1, 2, 8, 8, dtype=torch.uint8))
+    assert torch.equal(extractor(torch.cat([grey, alpha[:, 3:]], dim=1)), extractor(grey))
+    with pytest.raises(UserError, match="not 5"):
+        extractor(torch.zeros(1, 5, 8, 8, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("size", [(20, 31), (224, 224), (500, 333)])
