@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from genzoo.config import Config, config_of
+from genzoo.config import config_of
 from genzoo.errors import UserError, nearest, reason
 from genzoo.plugins import load_file, parts_of
-from genzoo.registry import KINDS, entry_points
+from genzoo.registry import KINDS, entry_points, imported
 
 
 @dataclass
@@ -71,10 +71,11 @@ def used(tree: Any) -> dict[str, str]:
     if not isinstance(tree, BaseModel):
         return {}
     found = used([getattr(tree, name) for name in type(tree).model_fields])
-    for kind, registry in KINDS.items() if isinstance(tree, Config) else ():
-        entry = registry.entries.get(tree.name)
-        if entry and entry.owner != "genzoo" and config_of(registry, tree.name) is type(tree):
-            found[f"{kind}/{tree.name}"] = entry.owner
+    for part, place in imported().items():  # what a recipe names has been imported; nothing else needs to be importable
+        kind, _, name = place.partition("/")
+        owner = KINDS[kind].entries[name].owner
+        if getattr(part, "Config", None) is type(tree) and name == tree.name and owner != "genzoo":
+            found[place] = owner
     return found
 
 

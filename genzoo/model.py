@@ -63,19 +63,19 @@ class Model(nn.Module):
         return self.head(self.latent.expand(z))
 
 
-def trace(config: ModelConfig, image_shape: Shape) -> dict[str, tuple[Shape, int]]:
-    """Run two images of zeros through the model on the meta device (no memory, no data, no arithmetic).
+def trace(config: ModelConfig, image_shape: Shape, num: int = 2) -> dict[str, tuple[Shape, int]]:
+    """Run `num` images of zeros through the model on the meta device (no memory, no data, no arithmetic).
 
     Returns stage -> (shape without the batch, number of trainable parameters). UserError when a part refuses the size
-    or makes another shape than it declares.
+    or the number of images, or makes another shape than it declares.
     """
     with torch.device("meta"):
         model = Model(config, image_shape)
-        x = torch.zeros(2, *image_shape)
+        x = torch.zeros(num, *image_shape)
         stages: dict[str, tuple[Shape, int]] = {"image": (image_shape, 0)}
 
         def stage(name: str, part: nn.Module, made: Tensor, declared: Shape) -> Tensor:
-            if tuple(made.shape) != (2, *declared):
+            if tuple(made.shape) != (num, *declared):
                 raise UserError(f"{name} makes shape {tuple(made.shape[1:])}, but {tuple(declared)} was due")
             stages[name] = (tuple(declared), sum(p.numel() for p in part.parameters() if p.requires_grad))
             return made
@@ -86,19 +86,26 @@ def trace(config: ModelConfig, image_shape: Shape) -> dict[str, tuple[Shape, int
                     f"encoders/{config.encoder.name}", model.encoder, model.encoder(x), model.encoder.out_shape
                 )
                 posterior = model.latent(features)
-                z = posterior.sample()
-                stage(f"latents/{config.latent.name}", model.latent, posterior.mean, model.latent.shape)
-                composition = model.head(model.latent.expand(z))
+                running.append(name := f"latents/{config.latent.name}")  # its methods are not watched
+                z = stage(name, model.latent, posterior.sample(), model.latent.shape)
+                expanded = stage(f"{name} expanded", nn.Identity(), model.latent.expand(z), model.latent.out_shape)
+                running.pop()
+                composition = model.head(expanded)
                 name = f"heads/{config.head.name}"
                 stage(name, model.head, composition.image, image_shape)
                 for branch, image in composition.branches.items():
                     stage(f"{name} {branch}", nn.Identity(), image, image_shape)
+                for part, weights in composition.maps.items():
+                    channels = weights.shape[1] if weights.ndim == 4 and weights.shape[1] == 1 else image_shape[0]
+                    stage(f"{name} {part}", nn.Identity(), weights, (channels, *image_shape[1:]))
             except UserError:
                 raise
             except Exception as error:  # a plugin's forward may fail in any way
                 part = running[-1] if running else "the model"
                 message = error if isinstance(error, ValueError) else reason(error)
-                raise UserError(f"{part} fails on {'x'.join(map(str, image_shape))} images: {message}") from error
+                images = f"{'x'.join(map(str, image_shape))} images"
+                alone = " that come alone (train.batch_size / train.grad_accumulation is 1)" if num == 1 else ""
+                raise UserError(f"{part} fails on {images}{alone}: {message}") from error
     return stages
 
 

@@ -45,7 +45,8 @@ def load_file(path: str | Path) -> None:
             example = '`@genzoo.DECODERS.register("mine")`'
             raise UserError(f"plugin {path} registers nothing: put e.g. {example} above the class")
     except BaseException as error:
-        sys.modules.pop(name, None)
+        for module_name in [one for one in sys.modules if one == name or one.startswith(f"{name}.")]:
+            del sys.modules[module_name]
         for registry, names in before.items():
             registry.forget(set(registry.entries) - names)
         if isinstance(error, UserError | KeyboardInterrupt):

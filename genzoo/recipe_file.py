@@ -106,7 +106,7 @@ def _parse(text: str) -> tuple[Any, dict[Place, int]]:
 
 def apply(tree: dict, origins: dict[Place, str], words: list[str] | tuple[str, ...]) -> None:
     """Make `KEY=VALUE` edits in the tree, and note in `origins` which places came from the command line."""
-    for key, value, word in sorted((_split(word) for word in words), key=_names_first):
+    for key, value, word in sorted((_split(word) for word in words), key=_outermost_first):
         _edit(tree, key, value)
         for place in [place for place in origins if place[: len(key)] == key]:
             del origins[place]
@@ -124,9 +124,9 @@ def _split(word: str) -> tuple[Place, Any, str]:
     return tuple(int(step) if step.isdecimal() else step for step in key.split(".")), value, word
 
 
-def _names_first(edit: tuple[Place, Any, str]) -> tuple[bool, int]:
-    """Parts are named before their options are set, whatever the order on the command line."""
-    return (edit[0][-1] != "name", len(edit[0]))
+def _outermost_first(edit: tuple[Place, Any, str]) -> tuple[int, bool]:
+    """Whole branches before what is in them, parts before their options, whatever the order on the command line."""
+    return (len(edit[0]), edit[0][-1] != "name")
 
 
 def _edit(tree: dict, key: Place, value: Any) -> None:

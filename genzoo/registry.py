@@ -71,7 +71,8 @@ class Registry:
             owner = self.loading or part.__module__
             known = self.entries.get(name)
             # Running a notebook cell again replaces the class it registered before.
-            if known and (not isinstance(known.target, type) or _path(known.target) != _path(part)):
+            again = not self.loading and known and isinstance(known.target, type) and _path(known.target) == _path(part)
+            if known and not again:
                 raise UserError(f"{self.kind}/{name} is registered twice: by {known.owner} and by {owner}; rename one")
             self._by_code[name] = Entry(name, part, owner)
             return part
@@ -171,6 +172,8 @@ def unsuited(package: str) -> str:
     from packaging.requirements import Requirement
 
     for requirement in map(Requirement, requires(package) or ()):
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
         if requirement.name == "genzoo" and (problem := outside(str(requirement.specifier))):
             return f"{problem}; install a version of {package} that suits"
     return ""

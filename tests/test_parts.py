@@ -7,8 +7,12 @@ import torch
 
 from genzoo.config import build
 from genzoo.errors import UserError
+from genzoo.heads.split import SplitHead
+from genzoo.latents.gaussian import GaussianLatent
 from genzoo.model import Model, ModelConfig, trace
+from genzoo.recipe import read
 from genzoo.registry import DECODERS, ENCODERS, HEADS, LATENTS
+from genzoo.run import check
 
 SMALL = {
     "encoders/resnet": {"base_dim": 4, "num_scales": 3, "embed_dim": 8},
@@ -126,3 +130,45 @@ def test_wrong_shape_is_refused_by_trace():
             trace(ModelConfig.model_validate({"encoder": "liar"}), (1, 8, 8))
     finally:
         ENCODERS.forget({"liar"})
+
+
+@pytest.mark.parametrize("model", ["mobilenetv3_small_050", "vgg11", "ghostnet_050"])
+def test_timm_networks_with_a_head_of_their_own(model):
+    trace(ModelConfig.model_validate({"encoder": {"name": "timm", "model": model}}), (3, 32, 32))
+
+
+def test_what_a_latent_expands_to_is_the_latents_own():
+    class Liar(GaussianLatent):
+        def expand(self, z):
+            return z[:, :-1]
+
+    LATENTS.register("liar")(Liar)
+    try:
+        with pytest.raises(UserError, match=r"latents/liar expanded makes shape \(\d+,\), but"):
+            trace(ModelConfig.model_validate({"latent": "liar"}), (1, 32, 32))
+        Liar.expand = lambda self, z: z / None
+        with pytest.raises(UserError, match=r"latents/liar fails on 1x32x32 images"):
+            trace(ModelConfig.model_validate({"latent": "liar"}), (1, 32, 32))
+    finally:
+        LATENTS.forget({"liar"})
+
+
+def test_maps_have_the_size_of_the_image():
+    class Flat(SplitHead):
+        def forward(self, features):
+            made = super().forward(features)
+            made.maps = {name: weights[:, 0] for name, weights in made.maps.items()}
+            return made
+
+    HEADS.register("flat")(Flat)
+    try:
+        with pytest.raises(UserError, match=r"heads/flat sigma makes shape \(32, 32\), but \(1, 32, 32\) was due"):
+            trace(ModelConfig.model_validate({"head": "flat"}), (1, 32, 32))
+    finally:
+        HEADS.forget({"flat"})
+
+
+def test_batch_norm_refuses_images_that_come_alone():
+    recipe = read("svae_digits", ["train.batch_size=8", "train.grad_accumulation=8"])
+    with pytest.raises(UserError, match=r"encoders/resnet fails on .* that come alone .*more than 1 value per channel"):
+        check(recipe)

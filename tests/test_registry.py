@@ -64,6 +64,11 @@ def test_register_refuses_a_second_owner_and_lets_a_notebook_cell_run_again(regi
     again = cell()
     registry.register("mine")(again)
     assert registry.get("mine") is again
+    registry.loading = "one.py"  # in one file, it is a slip
+    with pytest.raises(UserError, match=r"decoders/twice is registered twice: by one\.py and by one\.py"):
+        for _ in range(2):
+            registry.register("twice")(cell())
+    registry.loading = ""
     for name in ("mine", "resnet", "acme/fine"):
         with pytest.raises(UserError, match=f"decoders/{name} is registered twice: by"):
             registry.register(name)(type("Other", (), {}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -11,9 +12,10 @@ from genzoo.parts import Shape
 
 
 class TimmEncoder(nn.Module):
-    """A timm backbone by name, pooled, with or without pretrained weights; b c h w -> b num_features.
+    """A timm backbone by name, pooled, with or without pretrained weights; b c h w -> b features.
 
-    Images go in as they are, in [0, 1]: with pretrained weights they are normalised by the weights' own mean and std.
+    Images go in as they are, in [0, 1]: with pretrained weights, colour images are normalised by the weights' own mean
+    and std.
     """
 
     class Config(Config):
@@ -38,11 +40,9 @@ class TimmEncoder(nn.Module):
         mean, std = (0.0,), (1.0,)
         if config.pretrained and channels == 3:
             mean, std = self.backbone.default_cfg["mean"], self.backbone.default_cfg["std"]
-        from torch import tensor
-
-        self.register_buffer("mean", tensor(mean).view(1, -1, 1, 1))
-        self.register_buffer("std", tensor(std).view(1, -1, 1, 1))
-        self.out_shape = (self.backbone.num_features,)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+        self.out_shape = (self.backbone.head_hidden_size,)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.backbone((x - self.mean) / self.std)

@@ -183,6 +183,13 @@ def test_package_for_another_genzoo(install, call):
     assert_explained(validate(call, "model.head.decoder.name=one"), pattern, call)
 
 
+def test_what_an_extra_of_a_package_needs_is_not_what_it_needs(install, call):
+    site = install("acme", "[genzoo.decoders]\none = acme_sound:One\n", requires='genzoo>=9; extra == "future"')
+    (site / "acme_sound.py").write_text("from genzoo.decoders.mlp import MLPDecoder as One\n")
+    code, _, err = validate(call, "model.head.decoder.name=one")
+    assert code == 0, err
+
+
 def test_two_files_claim_a_name(edited, call):
     words = ("--plugin", edited(name="a.py"), "--plugin", edited(name="b.py"))
     assert_explained(validate(call, *words), r"mine is registered twice: by .*a\.py and by .*b\.py; rename one", call)

@@ -155,6 +155,13 @@ def test_a_run_remembers_where_its_parts_came_from(edited, tmp_path, call):
     assert f"the run's decoders/mine came from {path}, which is not here" in err
 
 
+def test_a_broken_package_of_another_kind_stops_no_run(install, tmp_path, call):
+    """It claims the name of a part that the run uses, for a kind of which the run uses another."""
+    install("acme", "[genzoo.heads]\nconv = nosuchmodule:Head\n")
+    code, _, err = call("run", "vae_digits", *QUICK, "model.head.decoder.name=conv", "--out", tmp_path / "run")
+    assert code == 0, err
+
+
 def test_a_run_with_a_part_of_a_notebook_says_so(edited, tmp_path, caplog):
     from genzoo.run import run
 
