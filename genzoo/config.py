@@ -80,6 +80,7 @@ def part(registry: Registry) -> Any:
             value = {"name": value}
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             raise ValueError(f"expected {{name: ..., options}} with one of: {', '.join(registry.entries)}")
+        config = None
         try:
             config = config_of(registry, value["name"])
             return config.model_validate(value)
@@ -93,7 +94,8 @@ def part(registry: Registry) -> Any:
                     raise located(Config, [(option, f"{fault} ({place_of(config)})", line["input"])]) from error
             raise
         except Exception as error:  # a plugin's own validators may fail in any way
-            fault = f"the Config of {registry.kind}/{value['name']} fails: {reason(error)} ({place_of(config)})"
+            place = f" ({place_of(config)})" if config else ""
+            fault = f"the Config of {registry.kind}/{value['name']} fails: {reason(error)}{place}"
             raise located(Config, [("name", fault, value["name"])]) from error
 
     return Annotated[SerializeAsAny[Config], BeforeValidator(parse), OneOf(registry.kind)]

@@ -36,7 +36,10 @@ def survey(files: tuple[str, ...] = ()) -> list[Plugin]:
         plugin = packages.setdefault(point.owner, Plugin(point.package, point.version, "package"))
         kind = point.kind
         known = f"no kind '{kind}'{nearest(kind, KINDS)}; correct the entry point's group (kinds: {', '.join(KINDS)})"
-        plugin.parts[f"{kind}/{point.name}"] = problem_of(kind, point.name) if kind in KINDS else known
+        problem = problem_of(kind, point.name) if kind in KINDS else known
+        if kind in KINDS and KINDS[kind].entries[point.name].owner == "genzoo":
+            problem = f"the name is genzoo's own; rename it, such as OWNER/{point.name}"
+        plugin.parts[f"{kind}/{point.name}"] = problem
     local: list[Plugin] = []
     for file in files:
         path = str(Path(file).resolve())

@@ -65,8 +65,8 @@ def _required(file: Path) -> str:
     except (SyntaxError, ValueError):  # executing it says what is wrong, with the line
         return ""
     for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            for target in node.targets:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Constant):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 if isinstance(target, ast.Name) and target.id == "REQUIRES_GENZOO":
                     return str(node.value.value)
     return ""

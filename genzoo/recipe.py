@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from genzoo.config import Config, Strict, part
@@ -12,7 +11,7 @@ from genzoo.errors import UserError
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.model import ModelConfig
 from genzoo.plugins import load_file
-from genzoo.recipe_file import Place, apply, find, load
+from genzoo.recipe_file import Place, apply, dump, find, load
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
 from genzoo.training.config import TrainConfig
 
@@ -43,7 +42,7 @@ class Recipe(Strict):
         return samplers
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return dump(self.model_dump(mode="json"))
 
 
 def read(source: str | Path, overrides: list[str] | tuple[str, ...] = (), plugins: tuple[str, ...] = ()) -> Recipe:
@@ -57,7 +56,7 @@ def read(source: str | Path, overrides: list[str] | tuple[str, ...] = (), plugin
     listed = tree.get("plugins") or []
     if isinstance(listed, list):  # resolved, so that the run folder's copy finds them from anywhere
         listed = [str((path.parent / str(plugin)).resolve()) for plugin in listed]
-        tree["plugins"] = listed + [str(Path(plugin).resolve()) for plugin in plugins]
+        tree["plugins"] = list(dict.fromkeys(listed + [str(Path(plugin).resolve()) for plugin in plugins]))
         for plugin in tree["plugins"]:
             load_file(plugin)
     try:

@@ -54,6 +54,21 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes every string that YAML 1.1 (other programs) or 1.2 (the loader) would take for something else."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: _Dumper.yaml_implicit_resolvers.get(first, []) + _Loader.yaml_implicit_resolvers.get(first, [])
+    for first in {*_Dumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
+def dump(tree: dict) -> str:
+    """YAML that `load` reads back as it was."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
 def load(path: Path) -> tuple[dict, dict[Place, str]]:
     """The tree of a file, and "file:line" of every place in it."""
     try:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fnmatch
 import importlib
+import logging
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ class Entry:
     target: str | type  # "package.module:Class", or the class itself when registered by code
     owner: str  # the package, file or notebook it comes from, with its version where there is one
     package: str = ""  # the installed package that names it by an entry point
-    clash: str = ""  # another owner of the same name: using the name is refused
+    clash: str = ""  # another owner of the same name: using the name is refused, unless it is genzoo's own
 
 
 class Registry:
@@ -41,10 +42,14 @@ class Registry:
         """Entry points of the group `genzoo.<kind>` of every installed package."""
         entries: dict[str, Entry] = {}
         for point in entry_points():
-            if point.kind == self.kind:
-                known = self._builtin.get(point.name) or entries.get(point.name)
-                clash = known.owner if known and known.owner != point.owner else ""
-                entries[point.name] = Entry(point.name, point.target, point.owner, point.package, clash)
+            if point.kind != self.kind:
+                continue
+            if own := self._builtin.get(point.name):
+                entries[point.name] = replace(own, clash=point.owner)
+                continue
+            known = entries.get(point.name)
+            clash = known.owner if known and known.owner != point.owner else ""
+            entries[point.name] = Entry(point.name, point.target, point.owner, point.package, clash)
         return entries
 
     @property
@@ -90,7 +95,9 @@ class Registry:
         if entry is None:
             raise UserError(self._unknown(name))
         place = f"{self.kind}/{name}"
-        if entry.clash:
+        if entry.clash and entry.owner == "genzoo":
+            _warn(f"{place} of {entry.clash} is not used: the name is genzoo's own; rename it, such as OWNER/{name}")
+        elif entry.clash:
             raise UserError(f"{place} is claimed by {entry.owner} and by {entry.clash}; uninstall or rename one")
         if isinstance(entry.target, type):
             return entry.target
@@ -156,6 +163,12 @@ def entry_points() -> tuple[EntryPoint, ...]:
         if group.startswith("genzoo.")
         for point in points.select(group=group)
     )
+
+
+@cache
+def _warn(message: str) -> None:
+    """Once."""
+    logging.getLogger("genzoo").warning(message)
 
 
 @cache

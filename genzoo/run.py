@@ -162,9 +162,10 @@ def evaluate_run(folder: Path, overrides: tuple[str, ...] = ()) -> dict | None:
         if not train or train.get("steps") != checkpoint_step(folder):  # interrupted, perhaps when it went on
             train = _progress_so_far(folder)
         with locked(folder) if launch.is_main else nullcontext():
-            if launch.is_main:
+            metrics = _score(model, recipe, parts, splits, folder, train, launch)
+            if launch.is_main:  # only now: what could not be scored has not been changed
                 write_recipe(folder, recipe)
-            return _score(model, recipe, parts, splits, folder, train, launch)
+            return metrics
 
 
 def sample(folder: Path, num: int, out: Path, *, sampler: str | None = None, part: str = "y", seed: int = 0) -> None:
@@ -316,7 +317,11 @@ def _first(images: Any, num: int = 12) -> torch.Tensor:
 def _metrics(folder: Path) -> dict[str, Any]:
     """What metrics.json holds already."""
     file = folder / "metrics.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        log.warning("%s cannot be read (%s) and will be written anew", file, error)
+        return {}
 
 
 def _progress_so_far(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ from genzoo.doctor import origins, used
 from genzoo.errors import UserError
 from genzoo.parts import Sampler
 from genzoo.recipe import Recipe, read
+from genzoo.training.signals import resume_command
 
 # What may differ from the recipe a run was started with when it goes on: nothing that changed its past.
 FREE_ON_RESUME = {"evaluation", "samplers", "data.root"} | {
@@ -39,6 +42,7 @@ FREE_ON_RESUME = {"evaluation", "samplers", "data.root"} | {
 
 def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     """A new run never writes into an old one's folder; a resumed one must be the same run."""
+    check_writable(folder)
     if not resume:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder} exists: --resume goes on with that run, --out DIR starts another elsewhere")
@@ -55,8 +59,19 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     if changed:
         raise UserError(
             f"--resume: the recipe is not the one {folder} was started with ({'; '.join(changed)}); "
-            f"`genzoo run {folder / 'recipe.yaml'} --out {folder} --resume` goes on with that one"
+            f"`{resume_command(folder)}` goes on with that one"
         )
+    if recipe.train.steps < (done := checkpoint_step(folder) or 0):
+        raise UserError(f"--resume: {folder} has done {done} steps already; train.steps={recipe.train.steps} is fewer")
+
+
+def check_writable(path: Path) -> None:
+    """UserError unless this can become a file, or a folder of files."""
+    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
+    if existing != path.absolute() and not existing.is_dir():
+        raise UserError(f"{path}: {existing} is no folder; choose another place with --out")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"{path}: {existing} cannot be written; choose another place with --out")
 
 
 def check_space(folder: Path, num_bytes: int) -> None:
@@ -163,7 +178,7 @@ def _recipe_file(folder: Path) -> Path:
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
-    write(folder / "recipe.yaml", f"# genzoo run {folder / 'recipe.yaml'}\n{recipe.to_yaml()}")
+    write(folder / "recipe.yaml", f"# genzoo run {shlex.quote(str(folder / 'recipe.yaml'))}\n{recipe.to_yaml()}")
 
 
 def save_sampler(folder: Path, recipe: Recipe, name: str, sampler: Sampler, data: str) -> None:
@@ -216,8 +231,8 @@ def said_how_to_go_on(folder: Path) -> Iterator[None]:
     """Whatever fails inside carries the command that goes on from the newest checkpoint."""
     try:
         yield
-    except Exception as error:
-        error.add_note(f"go on with: genzoo run {folder / 'recipe.yaml'} --out {folder} --resume")
+    except (Exception, KeyboardInterrupt) as error:
+        error.add_note(f"go on with: {resume_command(folder)}")
         raise
 
 

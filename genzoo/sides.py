@@ -19,6 +19,11 @@ from genzoo.registry import DATASETS
 from genzoo.run import origin, sampled
 
 
+def is_run(name: str) -> bool:
+    """Whether that side is what a run generates."""
+    return (Path(name.partition(":")[0]) / "recipe.yaml").is_file()
+
+
 def side(name: str, num: int | None = None, seed: int = 0, root: str | None = None) -> Images | Known:
     """A folder or zip of images, an .npz of images or statistics, dataset:split, or RUN[:SAMPLER[:PART]].
 
@@ -26,7 +31,7 @@ def side(name: str, num: int | None = None, seed: int = 0, root: str | None = No
     UserError says what is accepted.
     """
     folder, *rest = name.split(":")
-    if (Path(folder) / "recipe.yaml").is_file():
+    if is_run(name):
         sampler, image = [*rest, None, None][:2]
         made = sampled(Path(folder), num or 10_000, sampler=sampler or None, part=image or "y", seed=seed)
         batches = [quantize(batch).permute(0, 2, 3, 1).numpy() for batch in made]

@@ -124,8 +124,9 @@ def test_naming_another_part_starts_from_its_defaults(recipe):
     assert read(recipe(), ["train.optimizer.name=adamw", "train.optimizer.lr=0.5"]).train.optimizer.lr == 0.5
 
 
-def test_resolved_recipe_reads_back_the_same(recipe, tmp_path):
-    made = read(recipe())
+@pytest.mark.parametrize("name", ["a", "08", "1e3", "5e12345", "off", "12", "null"])
+def test_resolved_recipe_reads_back_the_same(recipe, tmp_path, name):
+    made = read(recipe(), [f"name='{name}'"])
     again = tmp_path / "again.yaml"
     again.write_text(made.to_yaml())
     assert read(again) == made

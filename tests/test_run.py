@@ -307,3 +307,58 @@ def test_interrupt_saves_and_says_how_to_go_on(tmp_path):
     assert process.returncode == 130, err
     assert "--resume" in err and "Traceback" not in err
     assert genzoo.load(tmp_path / "run").image_shape == (1, 32, 32)
+
+
+def test_a_scoring_that_fails_changes_nothing(finished, tmp_path, genzoo_cli):
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    before = (folder / "recipe.yaml").read_bytes()
+    code, _, err = genzoo_cli("eval", folder, "evaluation.metrics=[fid]", "evaluation.strict=true")
+    assert code == 2 and "cannot be scored" in err
+    assert (folder / "recipe.yaml").read_bytes() == before
+    assert genzoo_cli("eval", folder)[0] == 0
+
+
+def test_fewer_steps_than_are_done_are_no_resume(finished, genzoo_cli):
+    code, _, err = genzoo_cli("run", finished / "recipe.yaml", "train.steps=1", "--out", finished, "--resume")
+    assert code == 2 and "has done 2 steps already; train.steps=1 is fewer" in err
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "svae_digits"), ("stats", "digits:test", "--features", "efficientnet_lite0")]
+)
+def test_a_place_that_cannot_be_written_is_found_at_once(words, genzoo_cli, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = genzoo_cli(*words, "--out", tmp_path / "file" / "a.npz")
+    assert code == 2 and f"{tmp_path / 'file'} is no folder; choose another place with --out" in err
+
+
+def test_statistics_that_cannot_be_kept_are_used_all_the_same(genzoo_cli, monkeypatch, caplog):
+    def full(path, *rest):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("genzoo.evaluation.compare.write_statistics", full)
+    monkeypatch.setattr("genzoo.evaluation.compare.cached", lambda *_: None)
+    words = ("--num", 12, "--metric", "fd", "--allow-few", "--json")
+    code, out, err = genzoo_cli("fid", "digits:train", "digits:test", *words)
+    assert code == 0 and json.loads(out)["scores"][0]["value"] > 0
+    assert "cannot be written (Permission denied): these statistics will be made again" in caplog.text + err
+
+
+def test_an_interrupt_while_scoring_says_how_to_go_on(genzoo_cli, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("genzoo.evaluation.evaluate.evaluate", interrupted)
+    folder = tmp_path / "with space"
+    code, _, err = genzoo_cli("run", "svae_digits", *QUICK, *SMALL, "--out", folder)
+    assert code == 130 and "genzoo: interrupted" in err
+    assert f"go on with: genzoo run '{folder}/recipe.yaml' --out '{folder}' --resume" in err
+
+
+def test_what_costs_is_made_last(finished, genzoo_cli, monkeypatch):
+    monkeypatch.setattr("genzoo.sides.sampled", lambda *_, **__: pytest.fail("sampled before the typo was seen"))
+    code, _, err = genzoo_cli("fid", finished, "nowhere", "--metric", "fd")
+    assert code == 2 and "there is no nowhere" in err

@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import sys
+import traceback
 from pathlib import Path
 
 import click
@@ -38,10 +39,10 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:  # click makes the one of the other
         click.echo("genzoo: interrupted", err=True)
+        for note in getattr(error.__cause__ or error.__context__ or error, "__notes__", ()):
+            click.echo(note, err=True)
         sys.exit(130)
     except Interrupted as error:
         click.echo(f"genzoo: {error}", err=True)
@@ -50,7 +51,7 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         if "--debug" in sys.argv:
-            raise
+            traceback.print_exc()
         if isinstance(error, UserError):
             click.echo(f"genzoo: {error}", err=True)
             sys.exit(2)

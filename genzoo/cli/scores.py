@@ -71,13 +71,14 @@ def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, 
     """
     from genzoo.evaluation.compare import compare
     from genzoo.evaluation.processes import Processes
-    from genzoo.sides import side
+    from genzoo.sides import is_run, side
     from genzoo.training.launch import Launch
 
     launch = Launch()
     with launch.ends_as_one():
         metrics = _metrics(metric, features, weights, mode, bootstrap)
-        sides = [side(name, num, seed, root) for name in (a, b)]
+        made = {name: side(name, num, seed, root) for name in sorted((a, b), key=is_run)}  # what costs, last
+        sides = [made[a], made[b]]
         for found in sides if launch.is_main else ():
             _preflight(found)
         options = {"allow_few": allow_few, "seed": seed, "device": launch.device or _device()}
@@ -118,13 +119,16 @@ def neighbors(a, b, out, columns, rows, features, weights, num, root, seed) -> N
     from genzoo.evaluation.extractor import make_extractor
     from genzoo.evaluation.neighbor_panel import draw_neighbors
     from genzoo.evaluation.statistics import Known
-    from genzoo.sides import side
+    from genzoo.run_folder import check_writable
+    from genzoo.sides import is_run, side
 
     if out.suffix != ".png":
         raise UserError(f"--out {out}: the picture is written as .png")
+    check_writable(out)
     (metric,) = _metrics("fd", features, weights, None)
     extractor = make_extractor(metric.features, _device())
-    sides = [side(name, num, seed, root) for name in (a, b)]
+    made = {name: side(name, num, seed, root) for name in sorted((a, b), key=is_run)}  # what costs, last
+    sides = [made[a], made[b]]
     for found in sides:
         if isinstance(found, Known):
             raise UserError(f"{found.name} holds statistics only: there are no images to draw")
@@ -148,10 +152,12 @@ def stats(a, out, features, weights, mode, num, root) -> None:
     from genzoo.evaluation.compare import statistics_of
     from genzoo.evaluation.extractor import make_extractor
     from genzoo.evaluation.statistics import Known, write_statistics
+    from genzoo.run_folder import check_writable
     from genzoo.sides import side
 
     if out.suffix != ".npz":
         raise UserError(f"--out {out}: statistics are written as .npz")
+    check_writable(out)
     (metric,) = _metrics("fd" if features else "fid", features, weights, mode)
     images = side(a, num, root=root)
     if isinstance(images, Known):

@@ -15,7 +15,8 @@ from pydantic import AfterValidator
 
 from genzoo.errors import UserError
 
-Root = Annotated[Path, AfterValidator(Path.expanduser)]
+# Absolute, so that a run folder's recipe finds it from anywhere.
+Root = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
 
 MAX_FILE_BYTES = 256 << 20  # of one file, unpacked
 

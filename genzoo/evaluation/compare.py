@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 
 import torch
@@ -17,6 +18,8 @@ from genzoo.evaluation.record import stated
 from genzoo.evaluation.sources import Images
 from genzoo.evaluation.statistics import Known, cache_path, cached, write_statistics
 from genzoo.parts import Features
+
+log = logging.getLogger("genzoo")
 
 CPU_BATCH = 32
 Progress = Callable[[str, int, int], None]  # what is being done, images done, images in all
@@ -138,7 +141,11 @@ def statistics_of(
                 progress(images.name, made.n * processes.num, images.num)
         made = processes.total(made)
     if keep and processes.rank == 0:
-        write_statistics(cache_path(images.digest, features.protocol), made, features.protocol)
+        path = cache_path(images.digest, features.protocol)
+        try:
+            write_statistics(path, made, features.protocol)
+        except OSError as error:  # a cache that others share may be read-only
+            log.warning("%s cannot be written (%s): these statistics will be made again", path.parent, error.strerror)
     return made
 
 

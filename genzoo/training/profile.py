@@ -37,10 +37,19 @@ def profiling(folder: Path) -> Iterator[Callable[[], None]]:
         (place / "table.txt").write_text(table(profiler), encoding="utf-8")
         log.info("%s: where time went; trace.json beside it is for ui.perfetto.dev", place / "table.txt")
 
+    num_steps = 0
+
+    def tick() -> None:
+        nonlocal num_steps
+        num_steps += 1
+        profiler.step()
+
     with profile(
         schedule=schedule(wait=WARMUP - 2, warmup=2, active=STEPS, repeat=1), on_trace_ready=write, profile_memory=True
     ) as profiler:
-        yield profiler.step
+        yield tick
+    if num_steps <= WARMUP:
+        log.warning("nothing is recorded in %d steps: the first %d are warm-up", num_steps, WARMUP)
 
 
 def table(profiler: profile) -> str:

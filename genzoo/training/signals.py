@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import threading
 import time
+from pathlib import Path
 
 # Seconds in which a second signal is still the first one: launchers pass on what the terminal has sent to everybody.
 ECHO = 1.0
+
+
+def resume_command(folder: Path) -> str:
+    """What goes on with the run in this folder, to be pasted into a shell."""
+    return shlex.join(["genzoo", "run", str(folder / "recipe.yaml"), "--out", str(folder), "--resume"])
 
 
 class Interrupted(Exception):

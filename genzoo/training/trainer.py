@@ -24,7 +24,7 @@ from genzoo.training.log import Log, averages, last_epoch
 from genzoo.training.optimizer import check_optimizer
 from genzoo.training.profile import profiling, stage
 from genzoo.training.sharding import check_sharding, whole
-from genzoo.training.signals import Interrupted, Signals
+from genzoo.training.signals import Interrupted, Signals, resume_command
 from genzoo.training.state import State
 from genzoo.training.step import seed_step
 
@@ -174,7 +174,7 @@ class Trainer:
     def _interrupted(self, signals: Signals) -> Interrupted:
         return Interrupted(
             f"stopped by {signals.received} after step {self.state.done}, which is saved; go on with: "
-            f"genzoo run {self.state.folder / 'recipe.yaml'} --out {self.state.folder} --resume"
+            + resume_command(self.state.folder)
         )
 
     def _clip(self) -> Tensor:

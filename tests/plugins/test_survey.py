@@ -155,6 +155,15 @@ def test_a_run_remembers_where_its_parts_came_from(edited, tmp_path, call):
     assert f"the run's decoders/mine came from {path}, which is not here" in err
 
 
+def test_a_package_that_claims_a_name_of_genzoos_stops_nothing(install, call, caplog):
+    install("acme", "[genzoo.decoders]\nresnet = nosuchmodule:Mine\n")
+    code, _, err = call("recipes", "validate", "svae_digits")
+    assert code == 0, err
+    assert "decoders/resnet of acme 1.0 is not used" in err + caplog.text
+    code, out, _ = call("plugins")
+    assert code != 0 and "the name is genzoo's own; rename it" in out
+
+
 def test_a_broken_package_of_another_kind_stops_no_run(install, tmp_path, call):
     """It claims the name of a part that the run uses, for a kind of which the run uses another."""
     install("acme", "[genzoo.heads]\nconv = nosuchmodule:Head\n")
