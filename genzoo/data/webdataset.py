@@ -174,13 +174,28 @@ def _members(url: str, mode: str, wanted) -> Iterator[tuple[tarfile.TarInfo, Cal
         with _reading(url, mode):
             return archive.extractfile(member).read()
 
-    with _reading(url, mode), fsspec.open(url, "rb") as file, tarfile.open(fileobj=file, mode=mode) as archive:
+    with (
+        _reading(url, mode),
+        fsspec.open(url, "rb") as file,
+        tarfile.open(fileobj=file, mode=mode, tarinfo=_StrictInfo) as archive,
+    ):
         for member in archive:
             if not member.isreg() or not wanted(member.name):
                 continue
             if member.size > MAX_FILE_BYTES:
                 raise UserError(f"{url}: {member.name} is larger than {MAX_FILE_BYTES >> 20} MB")
             yield member, partial(content, member)
+
+
+class _StrictInfo(tarfile.TarInfo):
+    """A member's header; only blocks of zeros end the archive, where TarFile takes any bad header for its end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        try:
+            return super().fromtarfile(archive)
+        except (tarfile.EmptyHeaderError, tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
+            raise tarfile.ReadError(f"after byte {archive.offset}: {error}") from error
 
 
 @contextmanager

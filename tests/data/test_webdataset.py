@@ -155,3 +155,28 @@ def test_a_shard_that_ends_inside_an_image_is_named(shards, options):
     made.locate()
     with pytest.raises(UserError, match=r"shard-001\.tar is damaged or cannot be read"):
         list(made.read("train"))
+
+
+def cut_at_a_member(content, members):
+    return content[: members[5].offset]
+
+
+def cut_in_a_header(content, members):
+    return content[: members[5].offset + 100]
+
+
+def damage_a_header(content, members):
+    return content[: members[5].offset + 150] + b"?" + content[members[5].offset + 151 :]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("damage", [cut_at_a_member, cut_in_a_header, damage_a_header])
+def test_a_shard_never_ends_early_in_silence(shards, damage, stream):
+    path = shards / "shard-001.tar"
+    with tarfile.open(path) as archive:
+        members = archive.getmembers()
+    path.write_bytes(damage(path.read_bytes(), members))
+    made = dataset(root=f"{shards}/*.tar", test_fraction=0.01, stream=stream)
+    made.locate()
+    with pytest.raises(UserError, match=r"shard-001\.tar is damaged or cannot be read"):
+        list(made.read("train"))
