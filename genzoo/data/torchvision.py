@@ -86,6 +86,8 @@ class MNIST:
                     )
                 images = np.frombuffer(data, np.uint8).reshape(num, 28, 28, 1)
                 yield np.pad(images, [(0, 0), pad, pad, (0, 0)])
+            if file.read(1):  # and gzip compares its checksum at the end only
+                raise UserError(f"{path} is longer than its {num_images} images: fetch it again")
 
 
 class FashionMNIST(MNIST):
@@ -169,6 +171,8 @@ class CIFAR10:
             with tarfile.open(self.source) as archive:
                 folder = "cifar-10-batches-bin" if self.suffix else "cifar-10-batches-py"
                 yield archive.extractfile(f"{folder}/{name}{self.suffix}")
+                while archive.fileobj.read(1 << 20):  # gzip compares its checksum at the end only
+                    pass
         except (tarfile.TarError, KeyError, EOFError, OSError, zlib.error) as error:
             raise UserError(f"{self.source} is damaged or not CIFAR-10: {error}") from error
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import re
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice, starmap
+from typing import IO
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +25,7 @@ from genzoo.data.stream import ENTRY, Stream
 from genzoo.errors import UserError
 
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+PACKERS = {b"\x1f\x8b": gzip, b"BZ": bz2, b"\xfd7": lzma}  # by the first two bytes of what they write
 
 Sample = tuple[int, str, tarfile.TarInfo, Callable[[], bytes]]  # shard, its address, the image's member, its reader
 
@@ -176,7 +182,8 @@ def _members(url: str, mode: str, wanted) -> Iterator[tuple[tarfile.TarInfo, Cal
 
     with (
         _reading(url, mode),
-        fsspec.open(url, "rb") as file,
+        fsspec.open(url, "rb") as source,
+        _unpacked(source, mode) as file,
         tarfile.open(fileobj=file, mode=mode, tarinfo=_StrictInfo) as archive,
     ):
         for member in archive:
@@ -185,6 +192,33 @@ def _members(url: str, mode: str, wanted) -> Iterator[tuple[tarfile.TarInfo, Cal
             if member.size > MAX_FILE_BYTES:
                 raise UserError(f"{url}: {member.name} is larger than {MAX_FILE_BYTES >> 20} MB")
             yield member, partial(content, member)
+
+
+@contextmanager
+def _unpacked(file: IO[bytes], mode: str) -> Iterator[IO[bytes]]:
+    """The tar in a shard that may be compressed; the checksum of it all is compared at the end (tarfile does not)."""
+    if mode == "r:":
+        yield file
+        return
+    whole = _Rejoined(file.read(2), file)
+    if whole.first not in PACKERS:
+        yield whole
+        return
+    with PACKERS[whole.first].open(whole) as unpacked:
+        yield unpacked
+        while unpacked.read(1 << 20):
+            pass
+
+
+class _Rejoined:
+    """A stream, which cannot go back, with its first bytes before it again."""
+
+    def __init__(self, first: bytes, file: IO[bytes]):
+        self.first, self._left, self._file = first, first, file
+
+    def read(self, num_bytes: int = -1) -> bytes:
+        left, self._left = self._left, b""
+        return left or self._file.read(num_bytes)
 
 
 class _StrictInfo(tarfile.TarInfo):
@@ -203,6 +237,6 @@ def _reading(url: str, mode: str) -> Iterator[None]:
     """What goes wrong with the shard becomes a UserError that names it."""
     try:
         yield
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
         remedy = " (data.stream needs uncompressed shards)" if mode == "r:" else ""
         raise UserError(f"{url} is damaged or cannot be read: {error}{remedy}") from error

@@ -80,6 +80,7 @@ def test_bad_idx_files_are_named(tmp_path):
     whole = path.read_bytes()
     for content, message in [
         (whole[:-1], "truncated .it ends in image 29.: fetch it again"),
+        (whole + b"more", "longer than its 30 images: fetch it again"),
         (whole[:10], "not an idx3-ubyte file"),
         (b"<html>" + whole, "not an idx3-ubyte file"),
         (struct.pack(">4I", 0x803, 5, 28, 28), r"holds an array of \(5, 28, 28\), not"),
@@ -88,9 +89,12 @@ def test_bad_idx_files_are_named(tmp_path):
         with pytest.raises(UserError, match=f"{path.name}.*{message}"):
             prepare(MNIST, root=tmp_path)
     path.unlink()
-    path.with_suffix(".gz").write_bytes(gzip.compress(whole)[:-300])
-    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz cannot be read"):
-        prepare(MNIST, root=tmp_path)
+    packed = bytearray(gzip.compress(whole))
+    packed[-8] ^= 1  # of the checksum
+    for content, message in [(packed[:-300], "end-of-stream"), (packed, "CRC check failed")]:
+        path.with_suffix(".gz").write_bytes(content)
+        with pytest.raises(UserError, match=f"train-images-idx3-ubyte.gz cannot be read: .*{message}"):
+            prepare(MNIST, root=tmp_path)
 
 
 def test_missing_files_say_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
@@ -175,9 +179,12 @@ def test_cifar_layouts(tmp_path, small_batches, layout):
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(folder, layout)
     check_cifar(prepare(CIFAR10, root=archive.parent))
-    archive.write_bytes(archive.read_bytes()[:-5000])
-    with pytest.raises(UserError, match=f"{archive.name} is damaged"):
-        prepare(CIFAR10, root=archive.parent)
+    packed = bytearray(archive.read_bytes())
+    packed[-8] ^= 1  # of the checksum
+    for content in (packed[:-5000], packed):
+        archive.write_bytes(content)
+        with pytest.raises(UserError, match=f"{archive.name} is damaged"):
+            prepare(CIFAR10, root=archive.parent)
 
 
 def test_a_cifar_pickle_is_never_executed(tmp_path, small_batches):

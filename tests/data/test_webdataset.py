@@ -180,3 +180,24 @@ def test_a_shard_never_ends_early_in_silence(shards, damage, stream):
     made.locate()
     with pytest.raises(UserError, match=r"shard-001\.tar is damaged or cannot be read"):
         list(made.read("train"))
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz"])
+@pytest.mark.parametrize("name", ["shard.tar.{kind}", "shard.tar"])  # what it is called does not matter
+def test_checksums_of_compressed_shards_are_compared(tmp_path, kind, name):
+    path = tmp_path / name.format(kind=kind)
+    with tarfile.open(path, f"w:{kind}") as archive:
+        for i in range(5):
+            info = tarfile.TarInfo(f"{i}.png")
+            info.size = len(encoded(i))
+            archive.addfile(info, io.BytesIO(encoded(i)))
+    made = dataset(root=str(path), test_fraction=0.01)
+    made.locate()
+    assert reds(np.concatenate(list(made.read("train")))) == list(range(5))
+    content = path.read_bytes()
+    damaged = bytearray(content)
+    damaged[{"gz": -8, "bz2": -4, "xz": -11}[kind]] ^= 1  # of the checksum
+    for bad in (bytes(damaged), content[:-4]):
+        path.write_bytes(bad)
+        with pytest.raises(UserError, match=rf"{path.name} is damaged or cannot be read"):
+            list(made.read("train"))
