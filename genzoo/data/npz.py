@@ -17,11 +17,11 @@ from genzoo.data.files import Root, identify
 from genzoo.errors import UserError
 from genzoo.parts import Shape
 
-# Arrays that are a split by their name: plain, Keras and MedMNIST habits.
+# Arrays that are a split by their name, in any case: plain, Keras and MedMNIST habits.
 SPLIT_KEYS = {
-    "train": ("train", "x_train", "train_images"),
-    "valid": ("valid", "val", "x_val", "val_images"),
-    "test": ("test", "x_test", "test_images"),
+    "train": ("train", "x_train", "train_x", "train_images"),
+    "valid": ("valid", "val", "x_valid", "x_val", "val_x", "val_images"),
+    "test": ("test", "x_test", "test_x", "test_images"),
 }
 CHUNK_BYTES = 4 << 20
 
@@ -29,8 +29,8 @@ CHUNK_BYTES = 4 << 20
 class NPZ:
     """uint8 images in an .npz: n h w c, n c h w or n h w; read piece by piece, whatever the size of the file.
 
-    Arrays named `train` and `test` (also x_train, train_images, ...) are the splits; else the array `images`, or the
-    first uint8 array of images, is split by a permutation (RandomState(0)).
+    Arrays named `train` and `test` (also X_train, train_images, ...) are the splits. In place of `train` serves
+    `images`, or the only other uint8 array of images; without `test`, it is split by a permutation (RandomState(0)).
     """
 
     class Config(Config):
@@ -52,13 +52,14 @@ class NPZ:
         if not root.is_file():
             raise UserError(f"there is no file {root.absolute()}")
         self.arrays = open_arrays(root)
+        known = {key.lower(): key for key in self.arrays}
         keys = {
-            split: next(key for key in names if key in self.arrays)
+            split: known[next(name for name in names if name in known)]
             for split, names in SPLIT_KEYS.items()
-            if not self.arrays.keys().isdisjoint(names)
+            if not known.keys().isdisjoint(names)
         }
         if "train" not in keys:
-            keys = {"train": self._only_key()}
+            keys = {"train": known.get("images") or self._only_key({*keys.values()}), **keys}
         if "test" not in keys and "valid" in keys:
             keys["test"] = keys.pop("valid")
         counts = {split: self._count(self.arrays[key], f"{root}: the array '{key}'") for split, key in keys.items()}
@@ -73,15 +74,21 @@ class NPZ:
         self.splits = tuple(keys)
         return {"files": identify([root]), "arrays": keys, "num_images": counts}
 
-    def _only_key(self) -> str:
-        if "images" in self.arrays:
-            return "images"
-        for key, array in self.arrays.items():
-            if array.dtype == np.uint8 and len(array.shape) == 4:
-                return key
+    def _only_key(self, others: set[str]) -> str:
+        """The array of images that is none of the `others`."""
+        found = [
+            key
+            for key, array in self.arrays.items()
+            if array.dtype == np.uint8 and len(array.shape) == 4 and key not in others
+        ]
+        if len(found) == 1:
+            return found[0]
         held = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in self.arrays.items()) or "nothing"
+        names = ", ".join(name for names in SPLIT_KEYS.values() for name in names)
+        number = "several" if found else "no"
         raise UserError(
-            f"{self.config.root} has no array 'train' or 'images' and no uint8 array n h w c (it has {held})"
+            f"{self.config.root} has no array 'train' or 'images' and {number} uint8 arrays n h w c to train on "
+            f"(it has {held}); names that are understood: {names}, images"
         )
 
     def _count(self, array: Array, place: str) -> int:

@@ -28,7 +28,18 @@ def small_chunks(monkeypatch):
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-@pytest.mark.parametrize("train, test", [("train", "test"), ("x_train", "x_test"), ("train_images", "test_images")])
+@pytest.mark.parametrize(
+    "train, test",
+    [
+        ("train", "test"),
+        ("x_train", "x_test"),
+        ("X_train", "X_test"),
+        ("Train", "TEST"),
+        ("train_images", "test_images"),
+        ("images", "test"),
+        ("photos", "X_test"),
+    ],
+)
 def test_named_splits(tmp_path, compressed, train, test):
     arrays = {"labels": np.zeros(3), train: noise(20), test: noise(5, seed=1)}
     splits = prepare(save(tmp_path / "a.npz", compressed, **arrays))
@@ -52,6 +63,22 @@ def test_one_array_is_split_by_fraction(tmp_path, name):
     together = np.concatenate([splits["train"].images, splits["test"].images])
     assert sorted(map(bytes, together)) == sorted(map(bytes, images))
     assert splits["test"].sha256 == prepare(root, test_fraction=0.3)["test"].sha256
+
+
+@pytest.mark.parametrize(
+    "arrays, message",
+    [
+        (
+            ("masks", "photos"),
+            "several uint8 arrays .*masks uint8 .*photos uint8 .*understood: train, x_train, .*images",
+        ),
+        (("masks", "photos", "test"), "several uint8 arrays"),
+        (("test",), "no uint8 arrays"),
+    ],
+)
+def test_arrays_whose_names_do_not_say_which_is_which(tmp_path, arrays, message):
+    with pytest.raises(UserError, match=message):
+        prepare(save(tmp_path / "a.npz", **{name: noise(7) for name in arrays}))
 
 
 def test_layouts(tmp_path):
