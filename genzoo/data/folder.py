@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -10,19 +9,29 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
+from genzoo.data.encoded import draw
 from genzoo.data.files import Root, Tree
 from genzoo.data.images import SUFFIXES, center_square, decode_all, load_image
 from genzoo.data.square import PROCESSING, SquareConfig, SquareImages
 from genzoo.errors import UserError
 
-SPLIT_FOLDERS = {"train": "train", "test": "test", "val": "valid", "valid": "valid", "validation": "valid"}
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+    "val": "valid",
+    "valid": "valid",
+    "validation": "valid",
+}
 
 
 class Folder(SquareImages):
     """Images of any size and mode: the central square, resized with antialiasing (bicubic).
 
     A tree with a `train` folder is split by its `train`, `test` and `val` folders (`val` alone serves as test);
-    any other tree is split by a hash of the paths, so that adding images moves no old one to the other side.
+    any other tree is split by a hash of the paths below `root`, so that adding images moves no old one to the other
+    side. In a zip, the folders around everything do not count: packed with or without them, the split is the same.
     """
 
     class Config(SquareConfig):
@@ -88,15 +97,16 @@ def split_files(names: list[str], test_fraction: float, root: Path) -> tuple[dic
 
 
 def _by_hash(names: list[str], depth: int, test_fraction: float, root: Path) -> tuple[dict[str, list[str]], str]:
+    """depth: of the folders around everything."""
     if len(names) < 2:
         raise UserError(f"{root} has one image: at least two are needed, one to train on and one to test on")
-
-    def draw(name: str) -> float:
-        path = "/".join(name.split("/")[depth:])
-        return int.from_bytes(hashlib.sha256(path.encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64
-
-    ranked = sorted(names, key=draw)
-    num_test = sum(draw(name) < test_fraction for name in names)
+    if root.is_dir():  # a folder beside one that was the only one moves none of its images
+        depth, path = 0, "path below root"
+    else:
+        path = "path"
+    draws = {name: draw("/".join(name.split("/")[depth:])) for name in names}
+    ranked = sorted(names, key=draws.__getitem__)
+    num_test = sum(value < test_fraction for value in draws.values())
     num_test = min(max(num_test, 1), len(names) - 1)  # neither side of a small set is left empty
     files = {"train": sorted(ranked[num_test:]), "test": sorted(ranked[:num_test])}
-    return files, f"test where sha256(path) / 2^256 < {test_fraction}"
+    return files, f"test where sha256({path}) / 2^256 < {test_fraction}"

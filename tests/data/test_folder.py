@@ -55,8 +55,8 @@ def colours(split):
 
 
 def test_nested_tree_and_zip_of_it_are_the_same(tmp_path):
-    contents = {f"a/{i % 3}/deep er/{i}.{'PNG' if i % 2 else 'jpg'}": flat((i * 9, 50, 200)) for i in range(20)}
-    contents |= {"notes.txt": b"no image", "a/.hidden.png": b"", "__MACOSX/a/._0.png": b"", ".git/0.png": b""}
+    contents = {f"{i % 3}/deep er/{i}.{'PNG' if i % 2 else 'jpg'}": flat((i * 9, 50, 200)) for i in range(20)}
+    contents |= {"notes.txt": b"no image", "0/.hidden.png": b"", "__MACOSX/0/._0.png": b"", ".git/0.png": b""}
     folder = prepare(tree(tmp_path / "tree", contents))
     archive = prepare(zipped(tmp_path / "tree.zip", contents))
     assert len(folder["train"]) + len(folder["test"]) == 20
@@ -84,10 +84,16 @@ def test_split_folders(tmp_path):
         prepare(tree(tmp_path / "none", {"test/1.png": red, "more/2.png": red}))
 
 
-def test_split_by_hash_is_stable_when_images_are_added(tmp_path):
+@pytest.mark.parametrize("before, after", [("", ""), ("cats/", "{}/"), ("animals/cats/", "{}/cats/")])
+def test_split_by_hash_is_stable_when_images_are_added(tmp_path, before, after):
+    """Nor does it change when a folder is added beside the first, at any depth."""
+
     def split_of(names):
-        root = tree(tmp_path / str(len(names)), {f"{name}.png": flat((name % 256, name // 256, 0)) for name in names})
-        splits = prepare(root, test_fraction=0.25)
+        contents = {
+            f"{before if name < 60 else after.format(name % 7)}{name}.png": flat((name % 256, name // 256, 0))
+            for name in names
+        }
+        splits = prepare(tree(tmp_path / str(len(names)), contents), test_fraction=0.25)
         return {colour: split for split, found in splits.items() for colour in colours(found)}
 
     few, many = split_of(range(60)), split_of(range(0, 600))
