@@ -43,6 +43,7 @@ class Tree:
     def __init__(self, root: Path, suffixes: tuple[str, ...]):
         self.root = root
         self._zip: zipfile.ZipFile | None = None
+        self._members: dict[str, str] = {}  # of a zip: their own names, which some Windows programs write with \\
         if not root.exists():
             raise UserError(f"there is no folder or zip file {root.absolute()}")
         try:
@@ -50,9 +51,10 @@ class Tree:
                 found = dict(_walk(root, suffixes))
             else:
                 self._zip = zipfile.ZipFile(root)
-                members = [info for info in self._zip.infolist() if _wanted(info.filename, suffixes)]
+                members = [info for info in self._zip.infolist() if _wanted(_slashes(info.filename), suffixes)]
                 _check_members(self._zip.infolist(), members, root)
-                found = {info.filename: (info.file_size, info.CRC) for info in members}
+                self._members = {_slashes(info.filename): info.filename for info in members}
+                found = {_slashes(info.filename): (info.file_size, info.CRC) for info in members}
         except (zipfile.BadZipFile, NotImplementedError) as error:
             raise UserError(f"{root} is neither a folder nor a readable zip file: {error}") from error
         except OSError as error:
@@ -89,7 +91,7 @@ class Tree:
                 return (self.root / name).read_bytes()
             # Asked for the stated size, zipfile unpacks no more than that, and compares the checksum there; asked for
             # "all", it would first unpack whatever there is.
-            with self._zip.open(name) as member:
+            with self._zip.open(self._members[name]) as member:
                 return member.read(self.num_bytes(name))
         except Exception as error:  # zlib, zipfile and the file system each have their own
             raise CorruptFile(f"{self.place(name)} cannot be read: {error}") from error
@@ -100,6 +102,10 @@ class Tree:
         return f"{self.root}{'/' if self._zip is None else ': '}{shown}"
 
 
+def _slashes(name: str) -> str:
+    return name.replace("\\", "/")
+
+
 def _wanted(name: str, suffixes: tuple[str, ...]) -> bool:
     *folders, base = name.split("/")
     hidden = any(part.startswith(".") for part in (*folders, base)) or "__MACOSX" in folders
@@ -108,7 +114,7 @@ def _wanted(name: str, suffixes: tuple[str, ...]) -> bool:
 
 def _check_members(everything: list[zipfile.ZipInfo], wanted: list[zipfile.ZipInfo], archive: Path) -> None:
     for info in everything:
-        path = PurePosixPath(info.filename.replace("\\", "/"))
+        path = PurePosixPath(_slashes(info.filename))
         if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", info.filename):
             raise UserError(f"{archive} is refused: its member {info.filename!r} points outside the archive")
     for info in wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ SPLIT_FOLDERS = {
     "valid": "valid",
     "validation": "valid",
 }
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")  # of testA, test_b and TEST-2017 the first one is "test"
 
 
 class Folder(SquareImages):
@@ -96,10 +98,27 @@ def split_files(names: list[str], test_fraction: float, root: Path) -> tuple[dic
     return {split: found[split] for split in ("train", "valid", "test") if split in found}, f"by folders{ignored}"
 
 
+def _held_out(names: list[str], depth: int) -> str | None:
+    """A folder inside whose first or last word says that it is for tests: test_a, but not testudo."""
+    for parent in sorted({name.rpartition("/")[0] for name in names}):
+        folders = parent.split("/")
+        for number, folder in enumerate(folders[depth:], start=depth + 1):
+            words = WORD.findall(folder)
+            if {SPLIT_FOLDERS.get(word.lower()) for word in (*words[:1], *words[-1:])} & {"valid", "test"}:
+                return "/".join(folders[:number])
+    return None
+
+
 def _by_hash(names: list[str], depth: int, test_fraction: float, root: Path) -> tuple[dict[str, list[str]], str]:
     """depth: of the folders around everything."""
     if len(names) < 2:
         raise UserError(f"{root} has one image: at least two are needed, one to train on and one to test on")
+    if held_out := _held_out(names, depth):
+        raise UserError(
+            f"{root} has no folders train and test side by side, but its folder '{held_out}' seems to hold test "
+            "images, which would be mixed into the training images: name the folders train and test and set data.root to the "
+            "folder around them (or to the one folder to use); if it is something else, rename it"
+        )
     if root.is_dir():  # a folder beside one that was the only one moves none of its images
         depth, path = 0, "path below root"
     else:

@@ -84,6 +84,46 @@ def test_split_folders(tmp_path):
         prepare(tree(tmp_path / "none", {"test/1.png": red, "more/2.png": red}))
 
 
+@pytest.mark.parametrize("train, test", [("training", "testing"), ("Training", "Validation"), ("TRAIN", "val")])
+def test_spellings_of_split_folders(tmp_path, train, test):
+    splits = prepare(tree(tmp_path, {f"{train}/1.png": flat((1, 0, 0)), f"{test}/2.png": flat((2, 0, 0))}))
+    assert {name: colours(split) for name, split in splits.items()} == {"train": [(1, 0, 0)], "test": [(2, 0, 0)]}
+
+
+@pytest.mark.parametrize(
+    "names, held_out",
+    [
+        (["seg_train/1", "seg_test/2"], "seg_test"),
+        (["trainA/1", "testA/2"], "testA"),
+        (["train2017/1", "val2017/2"], "val2017"),
+        (["training-set/1", "TEST SET/2"], "TEST SET"),
+        (["set/train/1", "set/test/2", "preview"], "set/test"),
+        (["cats/train/1", "cats/validation/2", "dogs/train/3", "dogs/validation/4"], "cats/validation"),
+        (["train/cats/train/1", "train/cats/test/2"], "train/cats/test"),
+    ],
+)
+def test_folders_of_test_images_are_never_mixed_into_training(tmp_path, names, held_out):
+    contents = {f"{name}.png": flat((i, 0, 0)) for i, name in enumerate(names)}
+    for root in (tree(tmp_path / "tree", contents), zipped(tmp_path / "tree.zip", contents)):
+        with pytest.raises(UserError, match=f"its folder '{held_out}' seems to hold test images"):
+            prepare(root)
+
+
+@pytest.mark.parametrize(
+    "folders", [("trainers", "testudo"), ("latest", "contest"), ("train_station", "freight_train")]
+)
+def test_folders_that_are_no_splits(tmp_path, folders):
+    splits = prepare(tree(tmp_path, {f"{folder}/1.png": flat((9, 0, 0)) for folder in folders}))
+    assert {name: len(split) for name, split in splits.items()} == {"train": 1, "test": 1}
+
+
+def test_backslashes_in_a_zip_are_slashes(tmp_path):
+    contents = {f"{split}\\{i}.png": flat((i, 0, 0)) for split in ("train", "test") for i in range(9)}
+    splits = prepare(zipped(tmp_path / "windows.zip", contents))
+    assert splits["train"].card["source"]["split"] == "by folders"
+    assert colours(splits["train"]) == colours(splits["test"]) == [(i, 0, 0) for i in range(9)]
+
+
 @pytest.mark.parametrize("before, after", [("", ""), ("cats/", "{}/"), ("animals/cats/", "{}/cats/")])
 def test_split_by_hash_is_stable_when_images_are_added(tmp_path, before, after):
     """Nor does it change when a folder is added beside the first, at any depth."""
