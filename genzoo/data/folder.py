@@ -116,8 +116,8 @@ def _by_hash(names: list[str], depth: int, test_fraction: float, root: Path) -> 
     if held_out := _held_out(names, depth):
         raise UserError(
             f"{root} has no folders train and test side by side, but its folder '{held_out}' seems to hold test "
-            "images, which would be mixed into the training images: name the folders train and test and set data.root to the "
-            "folder around them (or to the one folder to use); if it is something else, rename it"
+            "images, which would be mixed into the training images: name the folders train and test and set data.root "
+            "to the folder around them (or to the one folder to use); if it is something else, rename it"
         )
     if root.is_dir():  # a folder beside one that was the only one moves none of its images
         depth, path = 0, "path below root"
