@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from genzoo.data.files import CorruptFile, Tree
 from genzoo.parts import Shape
@@ -24,6 +24,17 @@ T, R = TypeVar("T"), TypeVar("R")
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # not all that Pillow reads: some run programs
+ORIENTATION = 0x0112  # the EXIF tag, and what turns the picture upright by its value
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 MAX_PIXELS = 50_000_000
 PILLOW_MAX_PIXELS = 2 * 89_478_485  # Pillow refuses more by itself
@@ -46,8 +57,8 @@ def load_image(
 ) -> np.ndarray:
     """One file as uint8 h w c: turned upright, cropped, resized with antialiasing to `shape` (c, h, w).
 
-    16-bit grey values are scaled by 255 / 65535; where the shape has no alpha channel, transparent pixels are laid on
-    white. Raises CorruptFile, with the file's name, whatever is wrong with it.
+    Grey values of 16 bits, or a TIFF's 12, are scaled to 8; where the shape has no alpha channel, transparent pixels
+    are laid on white. Raises CorruptFile, with the file's name, whatever is wrong with it.
     """
     channels, height, width = shape
     with ExitStack() as stack:
@@ -61,8 +72,12 @@ def load_image(
                 raise ValueError(f"it has {image.width}x{image.height} pixels, more than {max_pixels} (max_pixels)")
             if 4 * num_pixels > LARGE_BYTES:
                 stack.enter_context(_one_large)
-            ImageOps.exif_transpose(image, in_place=True)
+            image.load()  # which turns a TIFF
+            # Not ImageOps.exif_transpose: it writes all tags anew, and fails at odd ones in sound photographs.
+            turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
             image = _convert(image, channels)
+            if turn is not None:
+                image = image.transpose(turn)
             box = crop(image.width, image.height)
             if box != (0, 0, image.width, image.height):
                 image = image.crop(box)
@@ -77,10 +92,8 @@ def load_image(
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:
-    image.load()
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        wide = np.asarray(image).astype(np.uint32)
-        image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+        image = _to_8_bits(image)
     elif image.mode in ("I", "F"):
         raise ValueError(f"its pixels are 32-bit numbers of unknown range (mode {image.mode}); convert it to 8 bits")
     if image.has_transparency_data:
@@ -90,6 +103,18 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
     elif image.mode not in MODES.values():
         image = image.convert("RGB")
     return image if image.mode == MODES[channels] else image.convert(MODES[channels])
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    grey = np.asarray(image).astype(np.uint32)
+    clear = image.info.get("transparency")  # of a PNG: the value of the transparent pixels
+    opaque = None if clear is None else Image.fromarray(np.where(grey == clear, 0, 255).astype(np.uint8))
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    largest = 2 ** tags.get(BITS_PER_SAMPLE, (16,))[0] - 1
+    if tags.get(PHOTOMETRIC) == 0:  # 0 is white
+        grey = largest - grey
+    image = Image.fromarray(((grey * 255 + largest // 2) // largest).astype(np.uint8))
+    return image if opaque is None else Image.merge("LA", (image, opaque))
 
 
 def decode_all(

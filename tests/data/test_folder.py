@@ -216,14 +216,35 @@ def test_resize_is_antialiased(tmp_path):
     assert np.abs(small.astype(int) - 127).max() <= 2
 
 
+@pytest.mark.parametrize("format", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation(tmp_path, orientation):
+def test_exif_orientation(tmp_path, orientation, format):
     upright = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
     undo = [None, 0, 3, 1, 5, 2, 6, 4][orientation - 1]  # what a camera in that orientation would have recorded
     stored = upright if undo is None else upright.transpose(Image.Transpose(undo))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    np.testing.assert_array_equal(one(tmp_path, encode(stored, exif=exif)), np.asarray(upright))
+    np.testing.assert_array_equal(one(tmp_path, encode(stored, format, exif=exif)), np.asarray(upright))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        struct.pack("<HHIi", 0x128, 9, 1, -2),  # a resolution unit that is a signed number
+        struct.pack("<HHIf", 0x128, 11, 1, 2.5),  # ... or a fraction
+    ],
+)
+def test_odd_exif_tags_do_not_matter(tmp_path, orientation, odd):
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
+    stored = encode(upright.transpose(Image.Transpose.ROTATE_90) if orientation == 6 else upright, "JPEG")
+    tags = struct.pack("<HHIHH", 0x112, 3, 1, orientation, 0) + odd
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + tags + struct.pack("<I", 0)
+    tagged = stored[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + stored[2:]
+    expected = np.asarray(Image.open(io.BytesIO(stored)))
+    np.testing.assert_array_equal(
+        one(tmp_path, tagged, "a.jpg"), np.rot90(expected, -1) if orientation == 6 else expected
+    )
 
 
 @pytest.mark.parametrize(
@@ -247,6 +268,42 @@ def test_exif_orientation(tmp_path, orientation):
 def test_modes(tmp_path, mode, colour, options, expected):
     image = one(tmp_path, flat(colour, mode=mode, **options), f"i.{options.get('format', 'png').lower()}")
     assert np.abs(image.astype(int) - expected).max() <= 1
+
+
+def grey_tiff(value, bits, white_is_zero):
+    """8x8 pixels of one value; Pillow itself writes neither kind."""
+    pixels = f"{value:0{bits}b}" * 64
+    data = int(pixels, 2).to_bytes(8 * bits, "big")
+    if bits == 16:
+        data = struct.pack("<64H", *[value] * 64)
+    tags = {256: 8, 257: 8, 258: bits, 259: 1, 262: 0 if white_is_zero else 1, 273: 8, 277: 1, 278: 8, 279: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 3, 1, number) for tag, number in tags.items())
+    return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "value, bits, white_is_zero, expected",
+    [
+        (4095, 12, False, 255),
+        (2048, 12, False, 128),
+        (65535, 16, True, 0),
+        (257 * 55, 16, True, 200),
+        (257, 16, False, 1),
+    ],
+)
+def test_the_range_that_a_tiff_states(tmp_path, value, bits, white_is_zero, expected):
+    image = one(tmp_path, grey_tiff(value, bits, white_is_zero), "a.tif")
+    assert np.unique(image).tolist() == [expected]
+
+
+@pytest.mark.parametrize("clear, expected", [(1000, 255), (1001, 4)])
+def test_the_transparent_value_of_a_16_bit_png(tmp_path, clear, expected):
+    content = flat(1000, mode="I;16")
+    chunk = b"tRNS" + struct.pack(">H", clear)
+    place = content.index(b"IDAT") - 4
+    content = content[:place] + struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[place:]
+    assert np.unique(one(tmp_path, content)).tolist() == [expected]
+    assert one(tmp_path, content, channels=2)[0, 0, 1] == (0 if clear == 1000 else 255)
 
 
 def test_palettes(tmp_path):
