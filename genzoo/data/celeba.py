@@ -57,7 +57,15 @@ class CelebA:
 
     def locate(self) -> dict:
         self.tree = Tree(_find(self.config.root), (".jpg", *PARTITIONS))
-        names = {int(match[1]): name for name in self.tree.names if (match := IMAGE.fullmatch(name))}
+        names: dict[int, str] = {}
+        for name in self.tree.names:
+            if match := IMAGE.fullmatch(name):
+                first = names.setdefault(int(match[1]), name)
+                if first != name:
+                    raise UserError(
+                        f"{self.tree.root} has two images of one number, {first} and {name}: "
+                        "set data.root to the folder of the aligned ones, or remove the others"
+                    )
         missing = sorted(set(range(1, NUM_IMAGES + 1)) - names.keys())
         if missing and not self.config.allow_partial:
             some = ", ".join(f"{number:06}.jpg" for number in missing[:5]) + ", ..." * (len(missing) > 5)

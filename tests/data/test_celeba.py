@@ -142,6 +142,14 @@ def test_a_wrong_count_says_what_is_missing(tmp_path):
         prepare(root)
 
 
+def test_two_images_of_one_number_are_named(tmp_path):
+    contents = under("img_align_celeba") | {"img_align_celeba/masked/000002.jpg": jpeg(3)}
+    message = "two images of one number, .*000002.jpg and .*masked/000002.jpg: set data.root"
+    for root in (write(tmp_path / "root", contents), zipped(tmp_path / "img_align_celeba.zip", contents)):
+        with pytest.raises(UserError, match=message):
+            prepare(root)
+
+
 def test_other_images_are_not_celeba(tmp_path):
     root = write(tmp_path / "root", under("img_align_celeba") | {"img_align_celeba/000001.jpg": jpeg(1, (409, 687))})
     message = "000001.jpg cannot be used: it has 409x687 pixels; the aligned images have 178x218"
