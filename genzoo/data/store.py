@@ -69,10 +69,7 @@ class Prepared:
 
     path: Path
     card: dict | None  # None: not finished (in work, or interrupted) or damaged
-
-    @property
-    def num_bytes(self) -> int:
-        return sum(file.stat().st_size for file in self.path.iterdir() if file.is_file())
+    num_bytes: int
 
 
 def prepare(dataset: Dataset, config: Config, progress: Progress | None = None) -> dict[str, Split]:
@@ -103,10 +100,16 @@ def prepare(dataset: Dataset, config: Config, progress: Progress | None = None) 
 
 
 def listing() -> list[Prepared]:
-    """Every dataset in the user's cache, unfinished ones too."""
-    folders = sorted(path for path in (cache_dir() / "datasets").glob("*") if path.is_dir())
-    opened = [(path, _open(path)) for path in folders]
-    return [Prepared(path, next(iter(splits.values())).card if splits else None) for path, splits in opened]
+    """Every dataset in the user's cache, unfinished ones too; without those that another process moves meanwhile."""
+    rows = []
+    for path in sorted(path for path in (cache_dir() / "datasets").glob("*") if path.is_dir()):
+        splits = _open(path)
+        try:
+            num_bytes = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+        except FileNotFoundError:  # a preparation renames its folder when it is finished
+            continue
+        rows.append(Prepared(path, next(iter(splits.values())).card if splits else None, num_bytes))
+    return rows
 
 
 def _open(folder: Path, dataset: Dataset | None = None) -> dict[str, Split] | None:

@@ -278,6 +278,22 @@ def test_listing_gives_paths_and_sizes(cache):
     assert only.num_bytes == 57 * 60 + (only.path / "card.json").stat().st_size
 
 
+def test_listing_leaves_out_what_vanishes_meanwhile(cache, monkeypatch):
+    prepare()
+    gone = cache / "datasets" / "a.partial"
+    gone.mkdir()
+    is_open = store._open
+
+    def finished_meanwhile(folder, *arguments):
+        if folder == gone:
+            gone.rmdir()
+        return is_open(folder, *arguments)
+
+    monkeypatch.setattr(store, "_open", finished_meanwhile)
+    (only,) = store.listing()
+    assert only.path != gone and only.num_bytes > 0
+
+
 def test_memory_stays_bounded(less_than):
     class Large:
         image_shape, splits = (3, 64, 64), ("train",)
