@@ -26,6 +26,7 @@ from genzoo.parts import Shape
 
 ROOT = Field(None, description="folder that holds the files; null: the user's cache, downloaded when it is empty")
 CHUNK = 1000  # images read at a time
+MNIST_CRC32 = {"train": 0x90A92752, "test": 0x7EB3CD06}  # of the first image of each file
 
 
 class MNIST:
@@ -94,6 +95,14 @@ class FashionMNIST(MNIST):
     """70,000 pictures of clothes in MNIST's format (Xiao et al., arXiv 1708.07747), padded with zeros."""
 
     folder = "FashionMNIST"
+
+    def locate(self) -> dict:
+        source = super().locate()
+        for split, path in self.paths.items():
+            with _open_idx(path) as (file, _):
+                if zlib.crc32(file.read(28 * 28)) == MNIST_CRC32[split]:
+                    raise UserError(f"{path} is MNIST's, whose files have the same names: set data.root to the other's")
+        return source
 
 
 class CIFAR10:

@@ -2,6 +2,7 @@ import gzip
 import io
 import struct
 import tarfile
+import zlib
 
 import numpy as np
 import pytest
@@ -65,6 +66,15 @@ def test_reading_goes_on_after_any_image(tmp_path):
         np.testing.assert_array_equal(
             np.concatenate(list(dataset.read("train", start)))[..., 0], digits("train")[start:]
         )
+
+
+@pytest.mark.parametrize("split", COUNTS)
+def test_mnist_is_not_taken_for_fashion_mnist(tmp_path, monkeypatch, split):
+    write_idx(tmp_path / "MNIST" / "raw")
+    monkeypatch.setitem(torchvision.MNIST_CRC32, split, zlib.crc32(digits(split)[0]))
+    assert len(prepare(MNIST, root=tmp_path / "MNIST")["train"]) == 30
+    with pytest.raises(UserError, match=f"{MNIST.files[split]} is MNIST's"):
+        prepare(FashionMNIST, root=tmp_path / "MNIST")
 
 
 def test_read_only_root(tmp_path):
