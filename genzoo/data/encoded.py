@@ -35,6 +35,17 @@ class Encoded:
         return self._place
 
 
+class Unreadable(Encoded):
+    """A file that could not be read, and why: decoding it raises CorruptFile."""
+
+    def __init__(self, place: str, error: Exception):
+        super().__init__(place, b"")
+        self._error = error
+
+    def read(self, name: str) -> bytes:
+        raise CorruptFile(f"{self._place} cannot be read: {self._error}") from self._error
+
+
 def decode(file: Encoded, shape: Shape, max_pixels: int) -> np.ndarray | CorruptFile:
     """uint8 h w c: the central square, resized to `shape` (c, h, w), bicubic with antialiasing; or what is wrong."""
     try:

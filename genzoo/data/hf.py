@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from genzoo.data.encoded import Encoded, decode_stream
+from genzoo.data.encoded import Encoded, Unreadable, decode_stream
 from genzoo.data.square import PROCESSING, SquareConfig, SquareImages
 from genzoo.errors import UserError
 
@@ -36,6 +36,11 @@ class HF(SquareImages):
             raise UserError("data.root is not set: give a name on the hub or a folder, data.root=owner/name")
         if config.train == config.test:
             raise UserError(f"data.test: '{config.test}' is what data.train is; give other images (train[90%:])")
+        if whole := _overlap(config.train, config.test):
+            raise UserError(
+                f"data.train={config.train} and data.test={config.test} overlap: one of them has all of '{whole}'; "
+                "give other images (train[:90%] and train[90%:])"
+            )
         builder = self._call("load_dataset_builder", config.root, config.subset, revision=config.revision)
         known = builder.info.splits or {}
         names = {split: getattr(config, split) for split in self.splits}
@@ -51,7 +56,7 @@ class HF(SquareImages):
         skipped: list[str] | None = [] if config.skip_corrupt else None
         first = start if skipped is None else 0  # else the corrupt ones before are not known without decoding
         rows = self._rows(split)
-        files = (self._encoded(split, i, row) for i, row in enumerate(rows.skip(first), start=first))
+        files = (self._encoded(split, i, row) for i, row in enumerate(self._each(rows.skip(first)), start=first))
         left = start - first
         for images in decode_stream(files, self.image_shape, config.max_pixels, skipped):
             if len(images) > left:
@@ -71,7 +76,7 @@ class HF(SquareImages):
             revision=config.revision,
             streaming=config.streaming,
         )
-        features = rows.features or {name: None for name in next(iter(islice(rows, 1)), {})}
+        features = rows.features or {name: None for name in next(self._each(islice(rows, 1)), {})}
         if not isinstance(features.get(config.image), datasets.Image):
             kinds = ", ".join(f"{name} ({type(kind).__name__})" for name, kind in features.items())
             raise UserError(f"data.image: {config.root} has no column '{config.image}' of images (it has: {kinds})")
@@ -81,7 +86,14 @@ class HF(SquareImages):
         value = row[self.config.image] or {}
         place = f"{self.config.root}, split {getattr(self.config, split)}, row {number}"
         if value.get("bytes") is None and value.get("path"):
-            return Encoded(f"{place} ({value['path']})", Path(value["path"]).read_bytes())
+            import fsspec
+
+            place = f"{place} ({value['path']})"
+            try:
+                with fsspec.open(value["path"], "rb") as file:  # also an address in an archive, zip://...::...
+                    return Encoded(place, file.read())
+            except Exception as error:  # each kind of store and archive raises its own
+                return Unreadable(place, error)
         return Encoded(place, value.get("bytes") or b"")
 
     def _call(self, function: str, *arguments: Any, **options: Any) -> Any:
@@ -90,7 +102,27 @@ class HF(SquareImages):
             import datasets
         except ImportError as error:
             raise UserError("datasets/hf needs the package 'datasets': pip install 'genzoo[hf]'") from error
-        try:
+        with self._loading():
             return getattr(datasets, function)(*arguments, **options)
+
+    def _each(self, rows: Any) -> Iterator[dict]:
+        with self._loading():  # a damaged file may show only here
+            yield from rows
+
+    @contextmanager
+    def _loading(self) -> Iterator[None]:
+        import datasets
+
+        try:
+            yield
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             raise UserError(f"data.root: {self.config.root} cannot be loaded: {error}") from error
+
+
+def _overlap(train: str, test: str) -> str | None:
+    """The split, if any, that one of the two takes whole and the other too, or a slice of it."""
+    one, other = train.split("+"), test.split("+")
+    for whole, parts in [*((name, other) for name in one), *((name, one) for name in other)]:
+        if "[" not in whole and whole in {part.partition("[")[0] for part in parts}:
+            return whole
+    return None

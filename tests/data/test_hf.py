@@ -1,4 +1,5 @@
 import io
+import zipfile
 
 import numpy as np
 import pytest
@@ -74,6 +75,8 @@ def test_slices_of_splits(root):
     [
         ({"root": None}, r"data\.root is not set"),
         ({"test": "train"}, "give other images"),
+        ({"test": "train[1:]"}, r"overlap: one of them has all of 'train'"),
+        ({"train": "train[:1]", "test": "test+train"}, r"overlap: one of them has all of 'train'"),
         ({"root": "/nowhere/at/all"}, r"data\.root: /nowhere/at/all cannot be loaded"),
         ({"image": "photo"}, r"no column 'photo' of images \(it has: picture \(Image\), label \(Value\)\)"),
         ({"image": "label"}, "no column 'label' of images"),
@@ -93,4 +96,47 @@ def test_a_corrupt_image_is_named(root):
     made = dataset(root)
     made.locate()
     with pytest.raises(UserError, match="split train, row 2 is not an image"):
+        list(made.read("train"))
+
+
+def write_paths(folder, paths):
+    """A table that names its images' files in place of holding them."""
+    import pyarrow
+    from pyarrow import parquet
+
+    kind = pyarrow.struct({"bytes": pyarrow.binary(), "path": pyarrow.string()})
+    column = pyarrow.array([{"bytes": None, "path": str(path)} for path in paths], kind)
+    features = {b"huggingface": b'{"info": {"features": {"picture": {"_type": "Image"}}}}'}
+    table = pyarrow.table({"picture": column}).replace_schema_metadata(features)
+    for split in ("train", "test"):
+        parquet.write_table(table, folder / f"{split}-00000-of-00001.parquet")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_images_in_files_of_their_own(root, tmp_path, streaming):
+    for i in range(3):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "2.png", "b/2.png")
+    there = [tmp_path / "0.png", tmp_path / "1.png", f"zip://b/2.png::{tmp_path}/a.zip"]
+    write_paths(root, [*there, tmp_path / "gone.png"])
+    made = dataset(root, streaming=streaming)
+    made.locate()
+    with pytest.raises(UserError, match=r"row 3 \(.*gone\.png\) cannot be read: .*No such file"):
+        list(made.read("train"))
+    made = dataset(root, streaming=streaming, skip_corrupt=True)
+    made.locate()
+    assert reds(np.concatenate(list(made.read("train")))) == [0, 1, 2]
+    assert len(made.notes["train"]["skipped"]) == 1
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_damaged_table_is_one_sentence(root, streaming):
+    path = root / "train-00000-of-00001.parquet"
+    content = bytearray(path.read_bytes())
+    content[4:60] = bytes(56)  # behind the magic number: the first column
+    path.write_bytes(content)
+    made = dataset(root, streaming=streaming)
+    with pytest.raises(UserError, match=r"data\.root: .* cannot be loaded"):
+        made.locate()
         list(made.read("train"))
