@@ -229,7 +229,7 @@ class _StrictInfo(tarfile.TarInfo):
         try:
             return super().fromtarfile(archive)
         except (tarfile.EmptyHeaderError, tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
-            raise tarfile.ReadError(f"after byte {archive.offset}: {error}") from error
+            raise tarfile.ReadError(f"at byte {archive.offset}: {error}") from error
 
 
 @contextmanager
