@@ -13,7 +13,7 @@ import torch
 from genzoo.config import config_of
 from genzoo.errors import UserError, reason
 from genzoo.registry import KINDS
-from genzoo.testing import learning, networks, pictures
+from genzoo.testing import images, learning, networks
 from genzoo.testing.options import CHECKS as OPTIONS
 from genzoo.testing.subject import DoesNotApply, Mismatch, Subject
 
@@ -24,8 +24,8 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         **networks.CHECKS,
         "objectives": learning.OBJECTIVES,
         "samplers": learning.SAMPLERS,
-        "datasets": pictures.DATASETS,
-        "features": pictures.FEATURES,
+        "datasets": images.DATASETS,
+        "features": images.FEATURES,
     }.items()
 }
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from genzoo.parts import Shape
-from genzoo.testing.neighbours import in_a_model, in_heads
+from genzoo.testing.assembled import in_a_model, in_heads
 from genzoo.testing.subject import Mismatch, Subject, close
 from genzoo.testing.wiring import BATCH, WIRINGS, accepted, batch, declared, make, outputs, some
 

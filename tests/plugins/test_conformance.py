@@ -10,7 +10,7 @@ from genzoo.config import config_of
 from genzoo.errors import UserError
 from genzoo.plugins import load_file
 from genzoo.registry import KINDS
-from genzoo.testing import conformance, examine, learning, neighbours, networks, options, pictures
+from genzoo.testing import assembled, conformance, examine, images, learning, networks, options
 from genzoo.testing.subject import DoesNotApply, Mismatch, Subject
 
 SMALL = {
@@ -97,7 +97,7 @@ DECODERS = {
         "all of 1, 3 and 7 channels at 32x32",
         "no sevens",
     ),
-    neighbours.in_heads: (
+    assembled.in_heads: (
         [(RETURN, "return self.layer(features)[:, :4]")],
         "a decoder that works in heads/split",
         "makes",
@@ -252,13 +252,13 @@ class Mine:
         (SAMPLER, learning.unfitted, "", "", "UserError|mean"),
         (SAMPLER, learning.draws, "generator=generator)", "generator=generator).double()", "float32"),
         (SAMPLER, learning.sampler_determinism, ", generator=generator)", ")", "the same samples from the same seed"),
-        (DATASET, pictures.describes_itself, '("train", "test")', '("test",)', "splits that start with 'train'"),
-        (DATASET, pictures.describes_itself, "(3, 8, 8)", "(8, 8, 3)", "1 to 4 channels"),
-        (DATASET, pictures.identifies_its_source, '"noise"', "str(np.random.rand())", "the same identification"),
-        (DATASET, pictures.reads, "(4, 8, 8, 3)", "(4, 3, 8, 8)", r"uint8 \(n, 8, 8, 3\); seen: uint8 \(4, 3, 8, 8\)"),
-        (DATASET, pictures.reads, "0, 256", "0, 2", "must be scaled|scale images"),
-        (DATASET, pictures.fixed_order, "len(split)", "None", "in the same order each time"),
-        (DATASET, pictures.fixed_order, "len(split)", "0", "other images in 'test' than in 'train'"),
+        (DATASET, images.describes_itself, '("train", "test")', '("test",)', "splits that start with 'train'"),
+        (DATASET, images.describes_itself, "(3, 8, 8)", "(8, 8, 3)", "1 to 4 channels"),
+        (DATASET, images.identifies_its_source, '"noise"', "str(np.random.rand())", "the same identification"),
+        (DATASET, images.reads, "(4, 8, 8, 3)", "(4, 3, 8, 8)", r"uint8 \(n, 8, 8, 3\); seen: uint8 \(4, 3, 8, 8\)"),
+        (DATASET, images.reads, "0, 256", "0, 2", "must be scaled|scale images"),
+        (DATASET, images.fixed_order, "len(split)", "None", "in the same order each time"),
+        (DATASET, images.fixed_order, "len(split)", "0", "other images in 'test' than in 'train'"),
     ],
 )
 def test_broken_parts_of_other_kinds_are_found(text, check, old, new, message, own_plugins, tmp_path):

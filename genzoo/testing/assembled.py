@@ -1,4 +1,4 @@
-"""Checks of a part among its neighbours: a decoder in every head, the others in a whole model."""
+"""Checks of a part in an assembled model: a decoder in every head, the others in a whole model."""
 
 from __future__ import annotations
 
