@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from itertools import islice
+from hashlib import sha256
 
 import numpy as np
 import torch
 from torch import nn
 
+from genzoo.data.store import Layout
 from genzoo.errors import UserError
+from genzoo.parts import Dataset, Shape
 from genzoo.testing.subject import DoesNotApply, Mismatch, Subject, close
 
 MAX_CHUNK_BYTES = 64 * 2**20
+NUM_IMAGES = 100  # of each split that are looked at: a data set may begin with blank ones
 
 
 def describes_itself(subject: Subject) -> None:
@@ -42,38 +46,79 @@ def identifies_its_source(subject: Subject) -> None:
 
 
 def reads(subject: Subject) -> None:
-    """read: small uint8 arrays n h w c of the declared size, using the range up to 255"""
+    """read: small uint8 arrays n h w c of the declared size (ENTRY where it streams), using the range up to 255"""
     dataset, _ = _located(subject)
     channels, height, width = dataset.image_shape
+    streams = getattr(dataset, "streams", False)
+    layout = Layout.of({"image_shape": dataset.image_shape, "streams": streams})
     for split in dataset.splits:
-        chunk = next(iter(dataset.read(split)), None)
-        if chunk is None or len(chunk) == 0:
+        num, largest = 0, 0
+        for chunk in dataset.read(split):
+            _expect(chunk, layout.dtype, layout.shape)
+            if chunk.nbytes > MAX_CHUNK_BYTES:
+                raise Mismatch(
+                    "arrays of a few MB: a whole data set may not fit in memory", f"{chunk.nbytes / 2**20:.0f} MB"
+                )
+            images = _pixels(dataset, split, chunk[: NUM_IMAGES - num])
+            _expect(images, np.dtype(np.uint8), (height, width, channels))
+            num, largest = num + len(images), max(largest, images.max(initial=0))
+            if num == NUM_IMAGES:
+                break
+        if not num:
             raise Mismatch(f"images in the split '{split}'", "none")
-        if not isinstance(chunk, np.ndarray) or chunk.dtype != np.uint8 or chunk.shape[1:] != (height, width, channels):
-            what = f"{chunk.dtype} {chunk.shape}" if isinstance(chunk, np.ndarray) else type(chunk).__name__
-            raise Mismatch(f"uint8 (n, {height}, {width}, {channels})", what)
-        if chunk.nbytes > MAX_CHUNK_BYTES:
-            raise Mismatch(
-                "arrays of a few MB: a whole data set may not fit in memory", f"{chunk.nbytes / 2**20:.0f} MB"
-            )
-        if chunk.max() <= 1:
+        if largest <= 1:
             raise Mismatch(
                 "values up to 255", "0 and 1 alone: images in [0, 1] must be scaled before they become uint8"
             )
 
 
+def _expect(some: object, dtype: np.dtype, shape: Shape) -> None:
+    if not (isinstance(some, np.ndarray) and some.ndim and some.dtype == dtype and some.shape[1:] == shape):
+        what = f"{some.dtype} {some.shape}" if isinstance(some, np.ndarray) else type(some).__name__
+        name = "genzoo.data.stream.ENTRY" if dtype.names else dtype
+        raise Mismatch(f"{name} ({', '.join(map(str, ['n', *shape]))})", what)
+
+
+def _pixels(dataset: Dataset, split: str, chunk: np.ndarray) -> np.ndarray:
+    """The images of what `read` gave: of a dataset that streams, it gave their places."""
+    return dataset.opened(split, chunk)[:] if getattr(dataset, "streams", False) else chunk
+
+
+def _digests(dataset: Dataset, split: str, num: int = NUM_IMAGES, **start: int) -> list[bytes]:
+    """Of the first `num` images of what `read` gives."""
+    digests: list[bytes] = []
+    for chunk in dataset.read(split, **start):
+        images = _pixels(dataset, split, chunk[: num - len(digests)])
+        digests += [sha256(image.tobytes()).digest() for image in images]
+        if len(digests) == num:
+            break
+    return digests
+
+
 def fixed_order(subject: Subject) -> None:
     """read: the same images in the same order each time, other ones in other splits"""
     dataset, _ = _located(subject)
-    first = {}
+    first: dict[str, list[bytes]] = {}
     for split in dataset.splits:
-        a, b = (b"".join(c.tobytes() for c in islice(dataset.read(split), 2)) for _ in range(2))
+        a, b = (_digests(dataset, split) for _ in range(2))
         if a != b:
             raise Mismatch(f"the same images in the same order each time ('{split}')", "others")
         for known, images in first.items():
             if a == images:
                 raise Mismatch(f"other images in '{split}' than in '{known}'", "the same")
         first[split] = a
+
+
+def goes_on(subject: Subject) -> None:
+    """read with `start` (optional): leaves out so many images at the front"""
+    dataset, _ = _located(subject)
+    if "start" not in inspect.signature(dataset.read).parameters:
+        raise DoesNotApply("its `read` has no `start`: an interrupted preparation begins again")
+    for split in dataset.splits:
+        images = _digests(dataset, split)
+        for start in (1, len(images) // 2):
+            if _digests(dataset, split, NUM_IMAGES - start, start=start) != images[start:]:
+                raise Mismatch(f"read('{split}', start={start}) to begin with image {start}", "other images")
 
 
 def _features(subject: Subject) -> nn.Module:
@@ -129,5 +174,5 @@ def states_its_protocol(subject: Subject) -> None:
     json.dumps(features.protocol)
 
 
-DATASETS = (describes_itself, identifies_its_source, reads, fixed_order)
+DATASETS = (describes_itself, identifies_its_source, reads, fixed_order, goes_on)
 FEATURES = (extracts, frozen, joins_sizes, states_its_protocol)

@@ -24,10 +24,13 @@ def _model() -> Model:
     return Model(ModelConfig.model_validate(tree), IMAGE)
 
 
+def _images() -> torch.Tensor:
+    return torch.rand(4, *IMAGE, generator=torch.Generator().manual_seed(0))
+
+
 def _terms(objective: nn.Module, model: Model, step: int = 0) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
-    x = torch.rand(4, *IMAGE, generator=torch.Generator().manual_seed(0))
-    return objective(model, x, torch.tensor(step))
+    return objective(model, _images(), torch.tensor(step))
 
 
 def loss(subject: Subject) -> None:
@@ -44,6 +47,17 @@ def loss(subject: Subject) -> None:
                 raise Mismatch(f"a finite 0-d tensor as {name} at step {step}", f"{term}")
             if (name == "loss") != term.requires_grad:
                 raise Mismatch("a graph behind 'loss' alone: others are logged, so .detach() them", f"{name}: not so")
+
+
+def kl_per_image(subject: Subject) -> None:
+    """KL: in nats per image, the sum over the latent and the mean over the batch"""
+    model = _model()
+    terms = _terms(subject.build(image_shape=IMAGE), model)
+    if "kl" not in terms:
+        raise DoesNotApply("it gives no `kl`")
+    expected = model.encode(_images()).kl().flatten(1).sum(1).mean().item()
+    if not math.isclose(terms["kl"].item(), expected, rel_tol=1e-3):
+        raise Mismatch(f"posterior.kl().flatten(1).sum(1).mean() as kl, {expected:.5g}", f"{terms['kl']:.5g}")
 
 
 def reaches_the_model(subject: Subject) -> None:
@@ -177,5 +191,5 @@ def unfitted(subject: Subject) -> None:
     raise Mismatch("a UserError that says it has not been fitted", "samples")
 
 
-OBJECTIVES = (loss, reaches_the_model, learns, evaluation_mode, objective_state, objective_bfloat16)
+OBJECTIVES = (loss, kl_per_image, reaches_the_model, learns, evaluation_mode, objective_state, objective_bfloat16)
 SAMPLERS = (draws, sampler_determinism, sampler_state, unfitted)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from genzoo.parts import Shape
 from genzoo.testing.assembled import in_a_model, in_heads
 from genzoo.testing.subject import Mismatch, Subject, close
 from genzoo.testing.wiring import BATCH, WIRINGS, accepted, batch, declared, make, outputs, some
+
+NUM_DRAWS = 1000
+MAX_STANDARD_ERRORS = 6  # between an average of draws and what it should be: chance does not go so far
 
 
 def shapes(subject: Subject) -> None:
@@ -50,12 +53,8 @@ def finite(subject: Subject) -> None:
 
 def value_range(subject: Subject) -> None:
     """Range: logits from decoders, [0, 1] from heads, variance and KL of at least 0 from latents"""
-    part, x = make(subject)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():  # large weights show the range: a sigmoid or tanh at the end never leaves it
-        for p in part.parameters():
-            p.add_(torch.randn(p.shape, generator=generator))
-    made = outputs(subject, part.eval(), x)
+    part, x = _disturbed(subject)  # large weights show the range: a sigmoid or tanh at the end never leaves it
+    made = outputs(subject, part, x)
     if subject.kind == "decoders":
         largest = made["output"].abs().max().item()
         if largest <= 1:
@@ -71,13 +70,34 @@ def value_range(subject: Subject) -> None:
             raise Mismatch("a KL of at least 0 nats per image", f"{made['kl'].flatten(1).sum(1).min():.3g}")
 
 
+def _disturbed(subject: Subject) -> tuple[nn.Module, Tensor]:
+    """A part in eval mode with noise on its weights, which may begin at zero or in balance, and a batch for it."""
+    part, x = make(subject)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in part.parameters():
+            p.add_(torch.randn(p.shape, generator=generator))
+    return part.eval(), x
+
+
+def features_matter(subject: Subject) -> None:
+    """Features: other ones give another image in eval mode"""
+    part, x = _disturbed(subject)
+    if torch.equal(part(x[:1]), part(x[1:2])):
+        raise Mismatch("another image for other features", "the same: are they used?")
+
+
 def gradients(subject: Subject) -> None:
     """Gradients: every parameter gets one, finite, and so does the input"""
     part, x = make(subject)
     x.requires_grad_(True)
     made = outputs(subject, part, x)
     if subject.kind == "latents":
-        made["sample"] = part.expand(part(x).sample())
+        sample = part(x).sample()
+        # alone: the encoder of a model learns by it, and `mean` gives the input a gradient anyway
+        if not sample.requires_grad or _gradient(sample, x) is None:
+            raise Mismatch("a gradient for the input through `sample` alone: a reparameterised draw", "none")
+        made["sample"] = part.expand(sample)
     _backward(made)
     without = [name for name, p in part.named_parameters() if p.requires_grad and p.grad is None]
     if without:
@@ -87,6 +107,10 @@ def gradients(subject: Subject) -> None:
         raise Mismatch("finite gradients", f"not finite for {some(broken)}")
     if x.grad is None:
         raise Mismatch("a gradient for the input", "none: the output does not depend on it, or .detach() cuts it")
+
+
+def _gradient(made: Tensor, x: Tensor) -> Tensor | None:
+    return torch.autograd.grad(made.sum(), x, retain_graph=True, allow_unused=True)[0]
 
 
 def _backward(made: dict[str, Tensor]) -> None:
@@ -203,6 +227,20 @@ def sampling(subject: Subject) -> None:
         raise Mismatch("another draw from another generator state", "the same one: is the generator used?")
 
 
+def moments(subject: Subject) -> None:
+    """Posterior: draws have the `mean` and the `variance` that it states"""
+    part, x = _disturbed(subject)
+    posterior = part(x[:1].expand(NUM_DRAWS, *x.shape[1:]))
+    z = posterior.sample(torch.Generator().manual_seed(0)).double()
+    mean, variance = posterior.mean[0].double(), posterior.variance[0].double()
+    for name, stated, drawn in (("mean", mean, z), ("variance", variance, (z - mean).square())):
+        standard_error = drawn.std(0) / NUM_DRAWS**0.5
+        tolerance = MAX_STANDARD_ERRORS * standard_error + 1e-4 * (1 + stated.abs())  # the second: float32's rounding
+        if (wrong := (drawn.mean(0) - stated).abs() > tolerance).any():
+            expected = f"{NUM_DRAWS} draws with the {name} {stated[wrong][0]:.4g} that the posterior states"
+            raise Mismatch(f"{expected}, give or take {tolerance[wrong][0]:.2g}", f"{drawn.mean(0)[wrong][0]:.4g}")
+
+
 def _words(wiring: dict[str, Shape]) -> str:
     return ", ".join(f"{key}={shape}" for key, shape in wiring.items())
 
@@ -222,7 +260,7 @@ EVERY = (
 )
 CHECKS = {
     "encoders": (*EVERY, channels, in_a_model),
-    "latents": (*EVERY, sampling, in_a_model),
-    "decoders": (*EVERY, channels, in_heads),
+    "latents": (*EVERY, sampling, moments, in_a_model),
+    "decoders": (*EVERY, features_matter, channels, in_heads),
     "heads": (*EVERY, channels, in_a_model),
 }

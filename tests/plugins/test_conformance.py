@@ -64,6 +64,11 @@ DECODERS = {
     ),
     networks.finite: ([(RETURN, "return self.layer(features) / 0")], "finite values", "3072 of 3072|9216 of 9216"),
     networks.value_range: ([(RETURN, RETURN + ".sigmoid()")], "unbounded logits", r"within \[-1, 1\]"),
+    networks.features_matter: (
+        [(RETURN, RETURN + " * 0 + self.layer.linear.bias.view(self.layer.out_shape)")],
+        "another image for other features",
+        "the same",
+    ),
     networks.gradients: (
         [(LAYER, LAYER + "; self.unused = nn.Linear(2, 2)")],
         "a gradient for every parameter",
@@ -159,6 +164,29 @@ def test_a_part_of_another_class_of_kinds(edited):
         networks.state_dict(subject(tied))
 
 
+LATENT = '''import genzoo
+import torch
+from genzoo.config import Config
+from genzoo.latents.gaussian import GaussianLatent, GaussianPosterior
+
+
+class Posterior(GaussianPosterior):
+    def sample(self, generator=None):
+        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
+        return self.mean + self.variance.sqrt() * noise
+
+
+@genzoo.LATENTS.register("mine")
+class Mine(GaussianLatent):
+    """Gaussian."""
+
+    class Config(GaussianLatent.Config):
+        pass
+
+    def forward(self, features):
+        posterior = super().forward(features)
+        return Posterior(posterior.mean, posterior.logvar)
+'''
 OBJECTIVE = '''import genzoo
 import torch
 from genzoo.config import Config
@@ -178,8 +206,9 @@ class Mine(torch.nn.Module):
     def forward(self, model, x, step):
         posterior, composition = model(x)
         mse = (composition.image - x).square().mean()
-        loss = mse + posterior.kl().mean()
-        return {"loss": loss, "mse": mse.detach()}
+        kl = posterior.kl().flatten(1).sum(1).mean()
+        loss = mse + kl
+        return {"loss": loss, "mse": mse.detach(), "kl": kl.detach()}
 '''
 SAMPLER = '''import genzoo
 import torch
@@ -226,9 +255,15 @@ class Mine:
     def locate(self):
         return {"source": "noise"}
 
-    def read(self, split):
-        yield np.random.RandomState(len(split)).randint(0, 256, (4, 8, 8, 3), np.uint8)
+    def read(self, split, start=0):
+        images = np.random.RandomState(len(split)).randint(0, 256, (4, 8, 8, 3), np.uint8)
+        yield images[start:]
 '''
+DRAW = "return self.mean + self.variance.sqrt() * noise"
+ONE_BY_ONE = """for _ in range(max(0, 5 - start)):
+            yield np.zeros((1, 8, 8, 3), np.uint8)
+        for image in images[max(0, start - 5) :]:
+            yield image[None]"""
 
 
 @pytest.mark.parametrize(
@@ -244,10 +279,14 @@ class Mine:
             "mse.detach() + ",
             "every parameter of the model",
         ),
-        (OBJECTIVE, learning.learns, "mse + posterior.kl().mean()", "2 * mse.detach() - mse", "a loss below its first"),
+        (OBJECTIVE, learning.kl_per_image, ".sum(1).mean()", ".sum()", r"\.sum\(1\)\.mean\(\) as kl"),
+        (OBJECTIVE, learning.learns, "mse + kl", "2 * mse.detach() - mse", "a loss below its first"),
         (OBJECTIVE, learning.evaluation_mode, "mse + ", "mse * self.tick() + ", "the same loss twice"),
         (OBJECTIVE, learning.objective_state, "mse + ", "mse * self.tick() + ", "keep what changes in buffers"),
         (OBJECTIVE, learning.objective_bfloat16, "loss, ", "loss.bfloat16(), ", "a float32 loss"),
+        (LATENT, networks.gradients, DRAW, f"with torch.no_grad(): {DRAW}", "through `sample` alone"),
+        (LATENT, networks.moments, "variance.sqrt()", "variance", "1000 draws with the variance"),
+        (LATENT, networks.moments, "self.mean + ", "2 * self.mean + ", "1000 draws with the mean"),
         (SAMPLER, learning.sampler_state, "", "", "after the round trip|mean"),
         (SAMPLER, learning.unfitted, "", "", "UserError|mean"),
         (SAMPLER, learning.draws, "generator=generator)", "generator=generator).double()", "float32"),
@@ -258,7 +297,9 @@ class Mine:
         (DATASET, images.reads, "(4, 8, 8, 3)", "(4, 3, 8, 8)", r"uint8 \(n, 8, 8, 3\); seen: uint8 \(4, 3, 8, 8\)"),
         (DATASET, images.reads, "0, 256", "0, 2", "must be scaled|scale images"),
         (DATASET, images.fixed_order, "len(split)", "None", "in the same order each time"),
+        (DATASET, images.reads, "uint8)", "uint8)[:0]", "images in the split 'train'"),
         (DATASET, images.fixed_order, "len(split)", "0", "other images in 'test' than in 'train'"),
+        (DATASET, images.goes_on, "images[start:]", "images", r"read\('train', start=1\) to begin with image 1"),
     ],
 )
 def test_broken_parts_of_other_kinds_are_found(text, check, old, new, message, own_plugins, tmp_path):
@@ -273,7 +314,17 @@ def test_broken_parts_of_other_kinds_are_found(text, check, old, new, message, o
     assert re.search(message, str(error.value)), error.value
 
 
-@pytest.mark.parametrize("text", [OBJECTIVE, DATASET], ids=["objective", "dataset"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        LATENT,
+        OBJECTIVE,
+        DATASET,
+        DATASET.replace("yield images[start:]", ONE_BY_ONE),
+        DATASET.replace("split, start=0", "split").replace("[start:]", ""),
+    ],
+    ids=["latent", "objective", "dataset", "blank images one by one", "no start"],
+)
 def test_sound_parts_of_other_kinds_pass(text, own_plugins, tmp_path):
     (tmp_path / "mine.py").write_text(text)
     load_file(tmp_path / "mine.py")
@@ -281,11 +332,36 @@ def test_sound_parts_of_other_kinds_pass(text, own_plugins, tmp_path):
     conformance(f"{kind}/mine")
 
 
+def test_a_decoder_that_begins_at_zero_passes(edited):
+    layer = "self.layer.linear"
+    path = edited((LAYER, f"{LAYER}; nn.init.zeros_({layer}.weight); nn.init.zeros_({layer}.bias)"))
+    networks.features_matter(subject(path))
+
+
+def test_a_dataset_that_streams_passes(tmp_path):
+    import io
+    import tarfile
+
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.RandomState(0)
+    with tarfile.open(tmp_path / "w.tar", "w") as tar:
+        for i in range(40):
+            file = io.BytesIO()
+            Image.fromarray(random.randint(0, 256, (8, 8, 3), np.uint8)).save(file, "png")
+            member = tarfile.TarInfo(f"{i:03}.png")
+            member.size = file.tell()
+            tar.addfile(member, io.BytesIO(file.getvalue()))
+    results = list(examine("datasets/webdataset", {"root": str(tmp_path / "w.tar"), "size": 8, "stream": True}))
+    assert {result.outcome for result in results} == {"passed"}, [result.to_text() for result in results]
+
+
 def test_the_command_says_what_where_and_goes_on(edited, call):
     path = edited((RETURN, "return self.layer(features).tanh()"))
     code, out, err = call("check", path)
     assert code == 1 and "Traceback" not in err
-    assert "decoders/mine\n" in out and "1 of 17 checks failed" in out
+    assert "decoders/mine\n" in out and "1 of 18 checks failed" in out
     assert "expected unbounded logits (the head applies the sigmoid)" in out
     assert "seen     within [-1, 1] for any weights" in out
     assert re.search(rf"see      {re.escape(str(path))}:\d+", out)

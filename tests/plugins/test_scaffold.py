@@ -53,6 +53,11 @@ def test_a_new_part_keeps_its_contract_and_trains(kind, new, call):
     assert (folder.parent / "runs" / "fresh_digits" / "metrics.json").is_file()
 
 
+def test_a_new_dataset_keeps_its_contract_at_its_largest_size(new):
+    new("dataset", "fresh")
+    conformance("datasets/fresh", {"size": 128})
+
+
 def test_its_own_test_is_the_conformance_kit_and_the_recipe(new):
     folder = new("decoder", "acme/fresh")
     text = (folder / "tests" / "test_acme_fresh.py").read_text()
