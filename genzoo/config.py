@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, SerializeAsAny, TypeAdapter, ValidationError, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, to_jsonable_python
 
+from genzoo.annotations import OneOf, annotation_of, misfits, words
 from genzoo.errors import UserError, nearest, reason
 from genzoo.parts import lacking
 from genzoo.registry import Registry
@@ -23,7 +20,7 @@ class Strict(BaseModel, extra="forbid", frozen=True, validate_default=True, allo
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unknown_keys_and_booleans_for_numbers(cls, values: Any) -> Any:
+    def _refuse_unknown_keys_and_other_types(cls, values: Any) -> Any:
         if isinstance(values, dict):
             options = ", ".join(cls.model_fields)
             errors = [
@@ -31,11 +28,15 @@ class Strict(BaseModel, extra="forbid", frozen=True, validate_default=True, allo
                 for key in values
                 if key not in cls.model_fields
             ]
-            errors += [  # pydantic would take true for 1
-                (key, f"expected {_words(field.annotation)}, not {str(values[key]).lower()}", values[key])
-                for key, field in cls.model_fields.items()
-                if isinstance(values.get(key), bool) and not re.search(r"\b(bool|Any)\b", _words(field.annotation))
-            ]
+            parsed = {  # by validators of their own, which say themselves what they take
+                key
+                for validator in cls.__pydantic_decorators__.field_validators.values()
+                if validator.info.mode != "after"
+                for key in validator.info.fields
+            }
+            for key, field in cls.model_fields.items():
+                if key in values and key not in parsed:
+                    errors += misfits(annotation_of(field), values[key], (key,))
             if errors:
                 raise located(cls, errors)
         return values
@@ -48,26 +49,21 @@ class Config(Strict):
 
 
 def located(model: type, errors: list[tuple[Any, str, Any]]) -> ValidationError:
-    """A ValidationError with one line for each (key, message, input): pydantic adds the path from the root."""
+    """A ValidationError with one line for each (key, message, input): pydantic adds the path from the root.
+
+    A tuple of keys says where in the value of the first one.
+    """
     return ValidationError.from_exception_data(
         model.__name__,
         [
             InitErrorDetails(
-                type=PydanticCustomError("genzoo", "{message}", {"message": text}), loc=(key,), input=value
+                type=PydanticCustomError("genzoo", "{message}", {"message": text}),
+                loc=key if isinstance(key, tuple) else (key,),
+                input=value,
             )
             for key, text, value in errors
         ],
     )
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """Mark on a field type that holds one of several named Configs; help and genzoo.schema read it."""
-
-    kind: str
-
-    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
-        return {"genzoo_kind": self.kind}
 
 
 def part(registry: Registry) -> Any:
@@ -174,42 +170,9 @@ def options(config: type[Strict], prefix: str = "") -> list[dict[str, Any]]:
         if isinstance(inner, type) and issubclass(inner, Strict) and not issubclass(inner, Config):
             rows += options(inner, f"{prefix}{option}.")
             continue
-        words = _words(Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation)
         default = (
             "required" if field.is_required() else to_jsonable_python(field.get_default(call_default_factory=True))
         )
-        row = {"option": f"{prefix}{option}", "type": words, "default": default}
+        row = {"option": f"{prefix}{option}", "type": words(annotation_of(field)), "default": default}
         rows.append(row | {"description": field.description or ""})
     return rows
-
-
-BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "length >=", "max_length": "length <="}
-
-
-def _words(annotation: Any) -> str:
-    """A type as a recipe's author would say it: `int >= 1 | null`, `shared | pair`, `list of decoders part`."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return " | ".join(map(str, arguments))
-    if origin in (Union, UnionType):
-        return " | ".join(map(_words, arguments))
-    if origin is Annotated:
-        for mark in arguments[1:]:
-            if isinstance(mark, OneOf):
-                return f"{mark.kind} part"
-        bounds = [f"{sign} {value}" for mark in arguments[1:] for sign, value in _bounds(mark)]
-        words = _words(arguments[0])
-        if bounds and " | null" in words:
-            return words.replace(" | null", f" {', '.join(bounds)} | null")
-        return " ".join([words, ", ".join(bounds)]).strip()
-    if origin in (list, tuple):
-        return f"list of {_words(arguments[0])}" if arguments else "list"
-    if annotation is type(None):
-        return "null"
-    return getattr(annotation, "__name__", str(annotation))
-
-
-def _bounds(mark: Any) -> list[tuple[str, Any]]:
-    if isinstance(mark, FieldInfo):
-        return [bound for inner in mark.metadata for bound in _bounds(inner)]
-    return [(sign, value) for name, sign in BOUNDS.items() if (value := getattr(mark, name, None)) is not None]

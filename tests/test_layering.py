@@ -27,6 +27,7 @@ LAYERS = [
     {"doctor"},
     {"plugins", "recipe_file", "scaffold"},
     {"config", "cache", "allocator"},
+    {"annotations"},
     {"registry"},
     {"parts"},
     {"errors"},

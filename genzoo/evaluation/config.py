@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, WithJsonSchema, field_validator
 
 from genzoo.config import Config, OneOf, Strict, located, part
 from genzoo.errors import nearest
@@ -37,7 +37,10 @@ def key_of(metric: Config) -> str:
     return metric.features.model_dump_json()
 
 
-Extractor = Annotated[part(FEATURES), BeforeValidator(written_out)]
+_TIMM = {"type": "string", "pattern": r"^timm:[^:@]+(@\d+)?$"}
+Extractor = Annotated[
+    part(FEATURES), BeforeValidator(written_out), WithJsonSchema({"anyOf": [{"genzoo_kind": "features"}, _TIMM]})
+]
 
 
 BOOTSTRAP = Field(None, ge=2, description="resamplings of the samples for an error bar, such as 20; null: none")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from genzoo.config import Strict
 
@@ -22,7 +22,12 @@ def _seconds(value: Any) -> Any:
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds, json_schema_input_type=float | str)]
+_TIME = {"type": "string", "pattern": r"^(?=.*[1-9]) *(\d+(\.\d+)?[dhms] *)+$"}  # the lookahead: more than 0
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _TIME]}),
+]
 
 
 class OptimizerConfig(Strict):

@@ -9,11 +9,12 @@ import sys
 import jsonschema
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from genzoo.cli import main
 from genzoo.measure import measure, saved_bytes
 from genzoo.model import Model
-from genzoo.recipe import read
+from genzoo.recipe import Recipe, read
 from genzoo.recipe_file import load, shipped
 from genzoo.schema import schema
 
@@ -65,6 +66,45 @@ def test_shipped_recipes_fit_the_schema(name, validator):
 def test_the_schema_refuses_what_the_recipe_refuses(edit, place, validator):
     errors = list(validator.iter_errors({"name": "x", **edit}))
     assert [list(error.absolute_path) for error in errors] == [place]
+
+
+MLP = {"name": "mlp"}
+TIMES = [(60, True), (0, False), ("bad", False), ("60", False), ("2h30m", True), (" 1.5h 2s", True), ("0h", False)]
+
+
+@pytest.mark.parametrize(
+    ("edit", "accepted"),
+    [
+        ({"seed": 3}, True),
+        ({"seed": "3"}, False),
+        ({"seed": True}, False),
+        ({"train": {"steps": "100"}}, False),
+        ({"train": {"optimizer": {"lr": 1}}}, True),
+        ({"train": {"optimizer": {"lr": "1e-3"}}}, False),
+        ({"train": {"optimizer": {"betas": [0.5, 1]}}}, True),
+        ({"train": {"optimizer": {"betas": [0.5, "0.9"]}}}, False),
+        ({"train": {"clip_grad_norm": None}}, True),
+        ({"train": {"channels_last": 1}}, False),
+        ({"evaluation": {"allow_few": True}}, True),
+        ({"evaluation": {"allow_few": "yes"}}, False),
+        ({"evaluation": {"allow_few": 1}}, False),
+        ({"model": {"encoder": MLP | {"hidden_dims": [8]}}}, True),
+        ({"model": {"encoder": MLP | {"hidden_dims": [True]}}}, False),
+        ({"evaluation": {"metrics": [{"name": "fd", "features": "timm:resnet18"}]}}, True),
+        ({"evaluation": {"metrics": [{"name": "fd", "features": "timm:resnet18@64"}]}}, True),
+        ({"evaluation": {"metrics": [{"name": "fd", "features": {"name": "timm", "model": "resnet18"}}]}}, True),
+        ({"evaluation": {"metrics": [{"name": "fd", "features": "timm:"}]}}, False),
+        *(({"train": {"max_time": time}}, accepted) for time, accepted in TIMES),
+    ],
+)
+def test_the_schema_and_the_recipe_agree_on_types(edit, accepted, validator):
+    tree = {"name": "x", **edit}
+    assert validator.is_valid(tree) == accepted
+    if accepted:
+        Recipe.model_validate(tree)
+    else:
+        with pytest.raises(ValidationError):
+            Recipe.model_validate(tree)
 
 
 def test_the_schema_takes_names_alone_and_nested_parts(validator):
