@@ -27,6 +27,11 @@ def annotation_of(field: FieldInfo) -> Any:
     return Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
 
 
+def holds_part(annotation: Any) -> bool:
+    """Whether an option holds a part, or several."""
+    return any(isinstance(inner, OneOf) or holds_part(inner) for inner in get_args(annotation))
+
+
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "length >=", "max_length": "length <="}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, SerializeAsAny, TypeAdapter, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, to_jsonable_python
 
 from genzoo.annotations import OneOf, annotation_of, misfits, words
@@ -157,22 +158,28 @@ def build(registry: Registry, config: Config, *args: Any, **wiring: Any) -> Any:
     return built
 
 
-def options(config: type[Strict], prefix: str = "") -> list[dict[str, Any]]:
+def options(config: type[Strict]) -> list[dict[str, Any]]:
     """The options of a part as rows of option, type (with its bounds), default and description, from its Config.
 
     Options inside options come as `outer.inner`; those of a nested part are its own: `genzoo show KIND/NAME`.
     """
     rows = []
+    for option, field in fields(config):
+        default = (
+            "required" if field.is_required() else to_jsonable_python(field.get_default(call_default_factory=True))
+        )
+        row = {"option": option, "type": words(annotation_of(field)), "default": default}
+        rows.append(row | {"description": field.description or ""})
+    return rows
+
+
+def fields(config: type[Strict], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """The options of a part by name, with those inside options as `outer.inner`."""
     for option, field in config.model_fields.items():
         if option == "name" and issubclass(config, Config):
             continue
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, Strict) and not issubclass(inner, Config):
-            rows += options(inner, f"{prefix}{option}.")
-            continue
-        default = (
-            "required" if field.is_required() else to_jsonable_python(field.get_default(call_default_factory=True))
-        )
-        row = {"option": f"{prefix}{option}", "type": words(annotation_of(field)), "default": default}
-        rows.append(row | {"description": field.description or ""})
-    return rows
+            yield from fields(inner, f"{prefix}{option}.")
+        else:
+            yield f"{prefix}{option}", field

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
-from genzoo.config import config_of
+from genzoo.config import config_of, place_of
 from genzoo.errors import UserError, reason
 from genzoo.registry import KINDS
 from genzoo.testing import images, learning, networks
@@ -63,10 +64,11 @@ def examine(part: str, options: dict | None = None, *, backend: str = "aot_eager
     config = config_of(KINDS[kind], name)
     try:
         subject = Subject(KINDS[kind], name, config.model_validate({**(options or {}), "name": name}), backend)
-    except ValueError as error:
-        lines = error.errors() if hasattr(error, "errors") else [{"loc": (), "msg": str(error)}]
-        text = "; ".join(f"{'.'.join(map(str, line['loc']))}: {line['msg']}" for line in lines)
+    except ValidationError as error:
+        text = "; ".join(f"{'.'.join(map(str, line['loc']))}: {line['msg']}" for line in error.errors())
         raise UserError(f"{part} does not take these options: {text}") from error
+    except Exception as error:  # a plugin's own validators may fail in any way
+        raise UserError(f"the Config of {part} fails: {reason(error)} ({place_of(config)})") from error
     for check in CHECKS[kind]:
         start, state = time.perf_counter(), torch.get_rng_state()
         title = (inspect.getdoc(check) or check.__name__).partition("\n")[0].rstrip(".")

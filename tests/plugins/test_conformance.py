@@ -376,3 +376,20 @@ def test_wrong_names_and_options_are_explained():
         list(examine("decoders/resnet", {"base_dimm": 3}))
     with pytest.raises(UserError, match="'resnet' is not KIND/NAME"):
         list(examine("resnet"))
+
+
+def test_a_validator_that_fails_is_explained(edited):
+    validator = "\n\n        @model_validator(mode='after')\n        def look(self):\n            return {}['gone']"
+    field = 'dim: int = Field(8, description="nothing")'
+    load_file(edited((field, field + validator), ("import Field", "import Field, model_validator")))
+    with pytest.raises(UserError, match=r"the Config of decoders/mine fails: KeyError: 'gone' \(.*mine\.py:\d+\)"):
+        list(examine("decoders/mine"))
+
+
+def test_an_option_whose_values_sound_like_a_part_is_described(edited):
+    path = edited(
+        ('dim: int = Field(8, description="nothing")', "extent: Literal['partial', 'whole'] = 'whole'"),
+        ("import genzoo\n", "from typing import Literal\n\nimport genzoo\n"),
+    )
+    with pytest.raises(Mismatch, match="none for extent"):
+        options.described(subject(path))
