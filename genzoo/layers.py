@@ -60,16 +60,22 @@ class FromFeatures(nn.Module):
 
 
 def doublings(height: int, width: int) -> tuple[int, int, int]:
-    """(start height, start width, n): the image is `n` doublings of a start whose shorter side is 4 to 7 pixels.
+    """(start height, start width, n): the image is `n` doublings of a start of 4 to 7 by at most 28 pixels.
 
-    ValueError when no such start exists (an odd factor above 7 in the size).
+    ValueError when halving the sides, while both are even, leads to no such start.
     """
     num = 0
     while min(height, width) >= 8 and height % 2 == 0 and width % 2 == 0:
         height, width, num = height // 2, width // 2, num + 1
-    if not 4 <= min(height, width) <= 7 or max(height, width) > 28:
+    size = f"{height << num}x{width << num}"
+    if not 4 <= min(height, width) <= 7:
         raise ValueError(
-            f"{height << num}x{width << num} images cannot be reached by doubling a start of 4 to 7 pixels; "
+            f"{size} images cannot be reached by doubling a start whose shorter side is 4 to 7 pixels; "
             "sizes such as 28, 32, 48, 64, 80, 96, 112, 128 can"
+        )
+    if max(height, width) > 28:
+        raise ValueError(
+            f"{size} images are too long: doubling makes them from a start of {height}x{width} pixels, "
+            "whose longer side may be 28 at most"
         )
     return height, width, num

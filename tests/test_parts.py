@@ -101,10 +101,19 @@ def test_published_parameter_counts(size, dim, expected):
 
 
 @pytest.mark.parametrize("kind", ["resnet", "conv"])
-@pytest.mark.parametrize("size", [(1, 33, 33), (1, 27, 32), (1, 3, 3), (1, 4, 300)])
-def test_impossible_sizes_are_refused_in_words(kind, size):
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        ((1, 33, 33), "cannot be reached by doubling"),
+        ((1, 27, 32), "cannot be reached by doubling"),
+        ((1, 3, 3), "cannot be reached by doubling"),
+        ((1, 4, 300), "are too long: .* a start of 4x300 pixels"),
+        ((1, 32, 256), "32x256 images are too long: .* a start of 4x32 pixels"),
+    ],
+)
+def test_impossible_sizes_are_refused_in_words(kind, size, reason):
     options = {"encoder": {"name": "mlp"}, "head": {"name": "single", "decoder": {"name": kind}}}
-    with pytest.raises(UserError, match=rf"decoders/{kind} cannot be built.*cannot be reached by doubling"):
+    with pytest.raises(UserError, match=rf"decoders/{kind} cannot be built.*{reason}"):
         trace(ModelConfig.model_validate(options), size)
 
 
