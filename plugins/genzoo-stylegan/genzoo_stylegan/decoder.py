@@ -79,8 +79,11 @@ class ModulatedConv(nn.Module):
         scale = self.scale(style)  # b in
         x = F.conv2d(x * scale[:, :, None, None], self.weight.to(x.dtype), padding="same")
         if self.demodulate:
-            norm = scale.float().square() @ self.weight.float().square().sum((2, 3)).T  # b out
-            x = x * (norm + 1e-8).rsqrt()[:, :, None, None].to(x.dtype)
+            device = "cpu" if x.is_meta else x.device.type  # the meta device has no autocast
+            with torch.autocast(device, enabled=False):  # it would cast the sides of @, and float16's squares overflow
+                norm = scale.float().square() @ self.weight.float().square().sum((2, 3)).T  # b out
+                norm = (norm + 1e-8).rsqrt()
+            x = x * norm[:, :, None, None].to(x.dtype)
         return x
 
 

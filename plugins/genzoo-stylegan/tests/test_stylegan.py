@@ -32,6 +32,16 @@ def test_modulated_convolution_equals_the_papers():
     torch.testing.assert_close(conv(x, style), torch.cat(expected), rtol=1e-4, atol=1e-5)
 
 
+def test_large_styles_do_not_overflow_in_float16():
+    torch.manual_seed(0)
+    conv = ModulatedConv(5, 4, 3, style_dim=6)
+    torch.nn.init.constant_(conv.scale.bias, 1000.0)
+    x, style = torch.randn(3, 5, 8, 8), torch.randn(3, 6)
+    with torch.autocast("cpu", torch.float16):
+        rough = conv(x, style)
+    torch.testing.assert_close(rough.float(), conv(x, style), rtol=0.02, atol=0.02)
+
+
 def test_noise_varies_in_training_alone():
     config = StyleGANDecoder.Config(base_dim=4, style_dim=8)
     decoder = StyleGANDecoder(config, in_shape=(6,), out_shape=(3, 16, 16))
