@@ -162,8 +162,6 @@ def kind_of(word: str) -> str:
     """A kind by its name or its singular: `decoder` is `decoders`."""
     if word in KINDS:
         return word
-    singular = {"features": "feature"} | {kind: kind.removesuffix("s") for kind in KINDS}
-    for kind, one in singular.items():
-        if word == one:
-            return kind
+    if f"{word}s" in KINDS:
+        return f"{word}s"
     raise UserError(f"no kind '{word}'{nearest(word, KINDS)} (kinds: {', '.join(KINDS)})")
