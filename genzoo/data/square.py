@@ -8,7 +8,9 @@ from genzoo.config import Config
 from genzoo.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS
 from genzoo.parts import Shape
 
-PROCESSING = "upright by EXIF, levels by the file's own bits, alpha on white (unless kept), central square, Pillow bicubic"
+PROCESSING = (
+    "upright by EXIF, levels by the file's own bits, alpha on white (unless kept), central square, Pillow bicubic"
+)
 
 
 class SquareConfig(Config):
