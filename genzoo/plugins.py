@@ -23,7 +23,8 @@ def load_file(path: str | Path) -> None:
     path = Path(path).resolve()
     file = path / "__init__.py" if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"plugin {path}: no such file{' (a folder needs an __init__.py)' if path.is_dir() else ''}")
+        why = " (a folder needs an __init__.py)" if path.is_dir() else ""
+        raise UserError(f"plugin {path}: no such file{why}; put it back, or correct --plugin or the recipe's `plugins:`")
     name = f"genzoo_plugin_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return

@@ -151,3 +151,36 @@ def test_parts_of_a_batch_move_gamma_as_the_whole_batch(seed, num):
         torch.testing.assert_close(torch.stack(losses).mean(), terms["loss"], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(parts.gamma, whole.gamma)
         torch.testing.assert_close(parts.error_ema, whole.error_ema)
+
+
+@pytest.mark.parametrize("options", [{"gamma": "optimal"}, {"gamma": "balanced"}, {"free_bits": 0.7}], ids=str)
+def test_two_processes_are_one(monkeypatch, options):
+    """The mean of their losses and gradients is that of the whole batch."""
+    x, y, posterior, _ = case(batch=6)
+    halves = [slice(0, 3), slice(3, 6)]
+    sent = {0: [], 1: []}
+
+    def losses(rows, number):
+        mean, made = posterior.mean[rows].clone().requires_grad_(), y[rows].clone().requires_grad_()
+        own = GaussianPosterior(mean, posterior.logvar[rows])
+
+        def exchange(tensor, op):
+            sent[number].append(tensor.clone())
+            if len(sent[1 - number]) >= len(sent[number]):
+                tensor += sent[1 - number][len(sent[number]) - 1]
+
+        monkeypatch.setattr(torch.distributed, "all_reduce", exchange)
+        loss = elbo(**options)(lambda _: (own, Composition(made)), x[rows], step())["loss"]
+        loss.backward()
+        return loss.detach(), mean.grad, made.grad
+
+    whole = losses(slice(0, 6), 0)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    losses(halves[0], 0)  # to know what it sends
+    two = losses(halves[1], 1)
+    sent[0] = []
+    one = losses(halves[0], 0)
+    torch.testing.assert_close((one[0] + two[0]) / 2, whole[0])
+    for i in (1, 2):
+        torch.testing.assert_close(torch.cat([one[i], two[i]]) / 2, whole[i])

@@ -197,7 +197,7 @@ def test_two_files_claim_a_name(edited, call):
 @pytest.mark.parametrize(
     ("name", "text", "pattern"),
     [
-        ("gone.py", None, r"gone\.py: no such file$"),
+        ("gone.py", None, r"gone\.py: no such file; put it back, or correct"),
         ("mine.txt", "hello", r"mine\.txt: not a Python file \(its name must end in \.py\)"),
         ("folder", None, r"folder: no such file \(a folder needs an __init__\.py\)"),
     ],
