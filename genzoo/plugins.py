@@ -24,7 +24,9 @@ def load_file(path: str | Path) -> None:
     file = path / "__init__.py" if path.is_dir() else path
     if not file.is_file():
         why = " (a folder needs an __init__.py)" if path.is_dir() else ""
-        raise UserError(f"plugin {path}: no such file{why}; put it back, or correct --plugin or the recipe's `plugins:`")
+        raise UserError(
+            f"plugin {path}: no such file{why}; put it back, or correct --plugin or `plugins:` in the recipe"
+        )
     name = f"genzoo_plugin_{path.stem}_{sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return

@@ -85,24 +85,26 @@ def test_no_thread_of_gloo_outlives_the_work(tmp_path):
     """One that frees its last tensors while the interpreter ends would abort a process that has done everything."""
     program = tmp_path / "program.py"
     program.write_text(
-        "import atexit\n"
+        "import atexit, os, sys\n"
         "from pathlib import Path\n"
         "from genzoo.training.launch import Launch\n"
-        "def count():\n"
-        "    print(sum('gloo' in file.read_text() for file in Path('/proc/self/task').glob('*/comm')))\n"
-        "atexit.register(count)\n"
+        "def count(when):\n"
+        "    num = sum('gloo' in file.read_text() for file in Path('/proc/self/task').glob('*/comm'))\n"
+        "    Path(sys.argv[1], when + os.environ['RANK']).write_text(str(num))\n"
+        "atexit.register(count, 'after')\n"
         "for _ in range(2):\n"  # one run after the other, in one program
         "    launch = Launch()\n"
         "    with launch.ends_as_one():\n"
         "        with launch.first('place'):\n"
         "            import torch.distributed.nn.functional\n"
         "        torch.distributed.all_reduce(torch.ones(3))\n"
-        "count()\n"
+        "count('before')\n"
     )
-    code, out, err = end(start(program=[str(program)]))
+    code, _, err = end(start(tmp_path, program=[str(program)]))
     assert code == 0, err
-    before, after = sorted(out.split())[2:], sorted(out.split())[:2]
-    assert after == ["0", "0"] and "0" not in before
+    for rank in "01":
+        assert int((tmp_path / f"before{rank}").read_text()) > 0
+        assert int((tmp_path / f"after{rank}").read_text()) == 0
 
 
 def test_shares_of_the_weights_come_together_in_the_run_folder(tmp_path):

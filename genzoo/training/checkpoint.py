@@ -100,7 +100,7 @@ def newest(folder: Path) -> Path | None:
 
 
 def best(folder: Path, scalar: str, without: Sequence[Path] = ()) -> Path | None:
-    """The checkpoint with the lowest `scalar`, the earliest of equals, `without` those given; None if none has it."""
+    """The checkpoint of lowest `scalar`, the earliest of equals, leaving out `without`; None if none has it."""
     found = []
     for path in _listed(folder / "checkpoints"):
         if path in without:
