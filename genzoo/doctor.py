@@ -36,9 +36,12 @@ def survey(files: tuple[str, ...] = ()) -> list[Plugin]:
         plugin = packages.setdefault(point.owner, Plugin(point.package, point.version, "package"))
         kind = point.kind
         known = f"no kind '{kind}'{nearest(kind, KINDS)}; correct the entry point's group (kinds: {', '.join(KINDS)})"
-        problem = problem_of(kind, point.name) if kind in KINDS else known
-        if kind in KINDS and KINDS[kind].entries[point.name].owner == "genzoo":
+        if kind not in KINDS:
+            problem = known
+        elif KINDS[kind].entries[point.name].owner == "genzoo":
             problem = f"the name is genzoo's own; rename it, such as OWNER/{point.name}"
+        else:
+            problem = problem_of(kind, point.name)
         plugin.parts[f"{kind}/{point.name}"] = problem
     local: list[Plugin] = []
     for file in files:

@@ -18,7 +18,7 @@ from genzoo.data.store import Split, prepare
 from genzoo.doctor import used
 from genzoo.errors import UserError
 from genzoo.model import Model, trace
-from genzoo.parts import Dataset, Sampler, Shape
+from genzoo.parts import Dataset, Sampler
 from genzoo.recipe import Recipe
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
 from genzoo.run_folder import (
@@ -50,7 +50,6 @@ class Checked:
     dataset: Dataset
     objective: torch.nn.Module
     samplers: dict[str, Sampler]
-    stages: dict[str, tuple[Shape, int]]  # name -> shape, trainable parameters
 
 
 def check(recipe: Recipe) -> Checked:
@@ -61,7 +60,7 @@ def check(recipe: Recipe) -> Checked:
     latent_shape = stages[f"latents/{recipe.model.latent.name}"][0]
     samplers = {config.name: build(SAMPLERS, config, latent_shape=latent_shape) for config in recipe.samplers}
     objective = build(OBJECTIVES, recipe.objective, image_shape=dataset.image_shape)
-    return Checked(dataset, objective, samplers, stages)
+    return Checked(dataset, objective, samplers)
 
 
 def run(
@@ -134,7 +133,7 @@ def _run(
             made = _metrics(folder)  # of a run that had ended, scores that still hold
             kept = made if made.get("train", {}).get("steps") == summary["steps"] else {"name": recipe.name}
             write(folder / "metrics.json", json.dumps({**kept, "train": summary}, indent=2))
-        return _score(model, recipe, parts, splits, folder, summary, launch)
+        return _score(model, recipe, parts, splits, folder, summary, summary["steps"], launch)
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -159,10 +158,11 @@ def evaluate_run(folder: Path, overrides: tuple[str, ...] = ()) -> dict | None:
         with launch.first("prepared"):
             splits = prepare_splits(parts, recipe)
         train = _metrics(folder).get("train")
-        if not train or train.get("steps") != checkpoint_step(folder):  # interrupted, perhaps when it went on
+        step = checkpoint_step(folder)
+        if not train or train.get("steps") != step:  # interrupted, perhaps when it went on
             train = _progress_so_far(folder)
         with locked(folder) if launch.is_main else nullcontext():
-            metrics = _score(model, recipe, parts, splits, folder, train, launch)
+            metrics = _score(model, recipe, parts, splits, folder, train, step, launch)
             if launch.is_main:  # only now: what could not be scored has not been changed
                 write_recipe(folder, recipe)
             return metrics
@@ -182,7 +182,15 @@ def sampled(
 
     part: y, or a branch or map by name. With the run's seed these are the images that its scores are about.
     """
+    return drawn(folder, num, sampler=sampler, part=part, seed=seed)[0]
+
+
+def drawn(
+    folder: Path, num: int, *, sampler: str | None = None, part: str = "y", seed: int = 0
+) -> tuple[Iterator[torch.Tensor], dict]:
+    """`sampled`, and what a score must say of these images: the sampler, what it was fitted on, the checkpoint."""
     from genzoo.evaluation.pictures import samples
+    from genzoo.evaluation.posteriors import about
 
     recipe = read_recipe(folder)
     samplers = check(recipe).samplers
@@ -192,23 +200,11 @@ def sampled(
     if samplers[name].needs_fit and not load_sampler(folder, recipe, name, samplers[name]):
         raise UserError(f"sampler '{name}' of {folder} has not been fitted yet: `genzoo eval {folder}` does it")
     model = load(folder)
-    return samples(model, samplers[name], num, seed=seed, device=next(model.parameters()).device, part=part)
-
-
-def origin(folder: Path, sampler: str | None = None) -> dict:
-    """What a score must say of images that `sampled` makes: the sampler, what it was fitted on, the checkpoint."""
-    from genzoo.evaluation.posteriors import fit_split
-
-    recipe = read_recipe(folder)
-    name = sampler or recipe.samplers[0].name
-    fitted = check(recipe).samplers[name]
-    split = fit_split(fitted)
-    about = {"sampler_name": name, "fit_split": split, "checkpoint_step": checkpoint_step(folder)}
-    if getattr(fitted, "protocol", None):
-        about["sampler"] = fitted.protocol
-    if split not in (None, "train"):
-        about["note"] = f"the sampler was fitted on the run's split '{split}', which flatters it against those images"
-    return about
+    said = {"sampler_name": name, "checkpoint_step": checkpoint_step(folder), **about(samplers[name])}
+    if (split := said["fit_split"]) not in (None, "train"):
+        said["note"] = f"the sampler was fitted on the run's split '{split}', which flatters it against those images"
+    device = next(model.parameters()).device
+    return samples(model, samplers[name], num, seed=seed, device=device, part=part), said
 
 
 def load(folder: str | Path, device: str | torch.device | None = None) -> Model:
@@ -251,9 +247,13 @@ def _score(
     splits: dict[str, Split],
     folder: Path,
     train: dict[str, Any],
+    step: int,
     launch: Launch,
 ) -> dict | None:
-    """Fit the samplers that are not fitted yet, evaluate, draw, and write metrics.json; `train`: its section."""
+    """Fit the samplers that are not fitted yet, evaluate, draw, and write metrics.json.
+
+    train: its section; step: of the checkpoint that is scored.
+    """
     from genzoo.evaluation.evaluate import evaluate
     from genzoo.evaluation.pictures import write_panels
     from genzoo.evaluation.posteriors import fit_samplers, fit_split
@@ -281,7 +281,7 @@ def _score(
                         skipped=skipped, processes=Processes(launch.rank, launch.num))  # fmt: skip
     if not launch.is_main:
         return None
-    made["protocol"]["checkpoint_step"] = checkpoint_step(folder)
+    made["protocol"]["checkpoint_step"] = step
     metrics = {"name": recipe.name, **made, "train": train}
     write(folder / "metrics.json", json.dumps(metrics, indent=2))
     return metrics

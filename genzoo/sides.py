@@ -16,7 +16,7 @@ from genzoo.evaluation.images import quantize
 from genzoo.evaluation.sources import Images, find, from_array
 from genzoo.evaluation.statistics import Known
 from genzoo.registry import DATASETS
-from genzoo.run import origin, sampled
+from genzoo.run import drawn
 
 
 def is_run(name: str) -> bool:
@@ -33,10 +33,10 @@ def side(name: str, num: int | None = None, seed: int = 0, root: str | None = No
     folder, *rest = name.split(":")
     if is_run(name):
         sampler, image = [*rest, None, None][:2]
-        made = sampled(Path(folder), num or 10_000, sampler=sampler or None, part=image or "y", seed=seed)
+        made, about = drawn(Path(folder), num or 10_000, sampler=sampler or None, part=image or "y", seed=seed)
         batches = [quantize(batch).permute(0, 2, 3, 1).numpy() for batch in made]
         images = from_array(name, np.concatenate(batches))
-        images.about = origin(Path(folder), sampler or None)
+        images.about = about
         return images
     return find(
         name, lambda path: Tree(path, SUFFIXES), lambda dataset, split: _split(dataset, split, root), open_arrays, num

@@ -359,6 +359,6 @@ def test_an_interrupt_while_scoring_says_how_to_go_on(genzoo_cli, tmp_path, monk
 
 
 def test_what_costs_is_made_last(finished, genzoo_cli, monkeypatch):
-    monkeypatch.setattr("genzoo.sides.sampled", lambda *_, **__: pytest.fail("sampled before the typo was seen"))
+    monkeypatch.setattr("genzoo.sides.drawn", lambda *_, **__: pytest.fail("sampled before the typo was seen"))
     code, _, err = genzoo_cli("fid", finished, "nowhere", "--metric", "fd")
     assert code == 2 and "there is no nowhere" in err

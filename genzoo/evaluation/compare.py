@@ -62,7 +62,9 @@ def compare(
         if reason := impossible(metric, *nums):
             raise UserError(reason)
 
-    unknown = next((s.name for s in (samples, reference) if isinstance(s, Known) and s.protocol is None), "")
+    origin = samples.about if isinstance(samples, Images) else {}
+    unknown = [side.name for side in (samples, reference) if isinstance(side, Known) and side.protocol is None]
+    notes = [*filter(None, [origin.get("note")]), *(f"{name} does not say how it was made" for name in unknown)]
     sides: dict[tuple[str, bool], Side] = {}
     entries = []
     for number, metric in enumerate(metrics):
@@ -89,10 +91,10 @@ def compare(
                     "samples_sha256": samples.digest,
                     "reference_sha256": reference.digest,
                     "fit_split": None,
-                    **(samples.about if isinstance(samples, Images) else {}),
+                    **origin,
                     **stated(features, seed),
                     **({"few": few[number]} if few[number] else {}),
-                    **({"note": f"{unknown} does not say how its statistics were made"} if unknown else {}),
+                    **({"note": "; ".join(notes)} if notes else {}),
                 }
             )
     return entries

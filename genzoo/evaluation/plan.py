@@ -11,7 +11,7 @@ from genzoo.errors import UserError
 from genzoo.evaluation.config import EvaluationConfig, key_of, label_of
 from genzoo.evaluation.extractor import make_extractor
 from genzoo.evaluation.metrics import impossible, too_few
-from genzoo.evaluation.posteriors import fit_split
+from genzoo.evaluation.posteriors import about
 from genzoo.evaluation.record import stated
 from genzoo.evaluation.sources import Images
 from genzoo.parts import Features, Sampler
@@ -108,11 +108,7 @@ def make_extractors(config: EvaluationConfig, device: torch.device | str) -> tup
 
 
 def _about(sampler: Sampler | None, reference: str) -> dict:
-    """What a score must say of the sampler behind it."""
-    if sampler is None:
-        return {"fit_split": None}
-    split = fit_split(sampler)
-    about = {"fit_split": split, **({"sampler": sampler.protocol} if getattr(sampler, "protocol", None) else {})}
-    if split == reference:
-        about["note"] = "the sampler was fitted on the very images it is scored against, which flatters it"
-    return about
+    said = about(sampler)
+    if said["fit_split"] == reference:
+        said["note"] = "the sampler was fitted on the very images it is scored against, which flatters it"
+    return said

@@ -54,6 +54,14 @@ def fit_split(sampler: Sampler) -> str | None:
     return getattr(sampler, "fit_split", "train") if sampler.needs_fit else None
 
 
+def about(sampler: Sampler | None) -> dict:
+    """What a score must say of the sampler behind it (None: of reconstructions): what it was fitted on, and how."""
+    if sampler is None:
+        return {"fit_split": None}
+    protocol = getattr(sampler, "protocol", None)
+    return {"fit_split": fit_split(sampler), **({"sampler": protocol} if protocol else {})}
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """The model in eval mode, and afterwards as it was."""

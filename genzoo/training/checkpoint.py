@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +73,12 @@ def save(
             raise _disk_full(folder, need, shutil.disk_usage(folder).free) from error
         raise
     clean(folder.parent)
-    beyond = [path for path in _listed(folder) if path.name > final.name]  # damaged, or training would be further
-    spared = best(folder.parent, keep_best, beyond) if keep_best else None
-    for old in beyond + [path for path in _listed(folder) if path not in beyond][keep:]:
-        if old == spared:
-            continue
-        old.rename(doomed := folder / f".partial-old-{old.name}")  # so that a half-deleted one is never taken for whole
-        shutil.rmtree(doomed)
+    for beyond in [path for path in _listed(folder) if path.name > final.name]:  # damaged, or training would be further
+        _remove(beyond)
+    spared = best(folder.parent, keep_best) if keep_best else None
+    for old in _listed(folder)[keep:]:
+        if old != spared:
+            _remove(old)
     return final
 
 
@@ -99,12 +97,10 @@ def newest(folder: Path) -> Path | None:
     return None
 
 
-def best(folder: Path, scalar: str, without: Sequence[Path] = ()) -> Path | None:
-    """The checkpoint of lowest `scalar`, the earliest of equals, leaving out `without`; None if none has it."""
+def best(folder: Path, scalar: str) -> Path | None:
+    """The checkpoint of the run in `folder` with the lowest `scalar`, the earliest of equals; None if none has it."""
     found = []
     for path in _listed(folder / "checkpoints"):
-        if path in without:
-            continue
         try:
             value = read_state(path)["scalars"][scalar]
         except (OSError, ValueError, LookupError):  # damaged, or from before the scalar was there
@@ -189,6 +185,11 @@ def replace_text(path: Path, text: str) -> None:
 def _listed(folder: Path) -> list[Path]:
     """Newest first."""
     return sorted((path for path in folder.glob("step-*") if path.name[5:].isdigit()), reverse=True)
+
+
+def _remove(path: Path) -> None:
+    path.rename(doomed := path.with_name(f".partial-old-{path.name}"))  # a half-deleted one is never taken for whole
+    shutil.rmtree(doomed)
 
 
 def _fault(path: Path) -> str:

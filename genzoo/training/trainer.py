@@ -156,7 +156,7 @@ class Trainer:
                     self._save()
                 if stopped:
                     raise self._interrupted(signals)
-            if state.rows:  # of a run that went on after its time was over
+            if state.rows:  # of a run that was interrupted and now is to end where it stopped
                 self._write_line()
                 state.saved = 0  # the checkpoint still has these rows
             if panel and not _due(state.done, config.panel_every):

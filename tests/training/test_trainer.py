@@ -185,6 +185,12 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, run, n
     resumed = run(tmp_path / "r", resume=True)[0]
     equal(resumed, run(tmp_path / "whole")[0])
     assert [line["step"] for line in read_log(tmp_path / "r")] == [4, 8, 12, 16, 20]
+    with pytest.raises(Interrupted):
+        run(tmp_path / "short", panel=interrupt, panel_every=1)
+    stopped = checkpoint.read_state(checkpoint.newest(tmp_path / "short"))["step"]
+    for _ in range(2):  # its end is where it stopped, within an interval
+        run(tmp_path / "short", resume=True, steps=stopped)
+        assert [line["step"] for line in read_log(tmp_path / "short")] == [4, stopped]
     with pytest.raises(Interrupted, match="after step 6, "):  # during the last picture, too
         run(tmp_path / "late", steps=6, panel=interrupt, panel_every=0)
 
