@@ -4,6 +4,7 @@ import pytest
 import torch
 from genzoo_vit.decoder import ViTDecoder
 
+from genzoo.model import trace
 from genzoo.recipe import read
 from genzoo.run import check
 from genzoo.testing import conformance
@@ -21,7 +22,7 @@ def test_recipe_fits_together():
 
 def test_two_plugins_share_a_split_head():
     pytest.importorskip("genzoo_stylegan")
-    stages = check(read(RECIPE.with_name("vit_stylegan_digits.yaml"))).stages
+    stages = trace(read(RECIPE.with_name("vit_stylegan_digits.yaml")).model, (1, 32, 32))
     assert stages["heads/split y1"][0] == stages["heads/split y2"][0] == (1, 32, 32)
 
 
