@@ -63,41 +63,39 @@ class Model(nn.Module):
         return self.head(self.latent.expand(z))
 
 
-def trace(config: ModelConfig, image_shape: Shape, num: int = 2) -> dict[str, tuple[Shape, int]]:
+def trace(config: ModelConfig, image_shape: Shape, num: int = 2) -> dict[str, Shape]:
     """Run `num` images of zeros through the model on the meta device (no memory, no data, no arithmetic).
 
-    Returns stage -> (shape without the batch, number of trainable parameters). UserError when a part refuses the size
-    or the number of images, or makes another shape than it declares.
+    Returns stage -> shape without the batch. UserError when a part refuses the size or the number of images, or makes
+    another shape than it declares.
     """
     with torch.device("meta"):
         model = Model(config, image_shape)
         x = torch.zeros(num, *image_shape)
-        stages: dict[str, tuple[Shape, int]] = {"image": (image_shape, 0)}
+        stages: dict[str, Shape] = {}
 
-        def stage(name: str, part: nn.Module, made: Tensor, declared: Shape) -> Tensor:
+        def stage(name: str, made: Tensor, declared: Shape) -> Tensor:
             if tuple(made.shape) != (num, *declared):
                 raise UserError(f"{name} makes shape {tuple(made.shape[1:])}, but {tuple(declared)} was due")
-            stages[name] = (tuple(declared), sum(p.numel() for p in part.parameters() if p.requires_grad))
+            stages[name] = tuple(declared)
             return made
 
         with watched(model) as running:
             try:
-                features = stage(
-                    f"encoders/{config.encoder.name}", model.encoder, model.encoder(x), model.encoder.out_shape
-                )
+                features = stage(f"encoders/{config.encoder.name}", model.encoder(x), model.encoder.out_shape)
                 posterior = model.latent(features)
                 running.append(name := f"latents/{config.latent.name}")  # its methods are not watched
-                z = stage(name, model.latent, posterior.sample(), model.latent.shape)
-                expanded = stage(f"{name} expanded", nn.Identity(), model.latent.expand(z), model.latent.out_shape)
+                z = stage(name, posterior.sample(), model.latent.shape)
+                expanded = stage(f"{name} expanded", model.latent.expand(z), model.latent.out_shape)
                 running.pop()
                 composition = model.head(expanded)
                 name = f"heads/{config.head.name}"
-                stage(name, model.head, composition.image, image_shape)
+                stage(name, composition.image, image_shape)
                 for branch, image in composition.branches.items():
-                    stage(f"{name} {branch}", nn.Identity(), image, image_shape)
+                    stage(f"{name} {branch}", image, image_shape)
                 for part, weights in composition.maps.items():
                     channels = weights.shape[1] if weights.ndim == 4 and weights.shape[1] == 1 else image_shape[0]
-                    stage(f"{name} {part}", nn.Identity(), weights, (channels, *image_shape[1:]))
+                    stage(f"{name} {part}", weights, (channels, *image_shape[1:]))
             except UserError:
                 raise
             except Exception as error:  # a plugin's forward may fail in any way

@@ -57,7 +57,7 @@ def check(recipe: Recipe) -> Checked:
     dataset = build(DATASETS, recipe.data)
     num = recipe.train.batch_size // recipe.train.grad_accumulation
     stages = trace(recipe.model, dataset.image_shape, max(1, min(2, num)))
-    latent_shape = stages[f"latents/{recipe.model.latent.name}"][0]
+    latent_shape = stages[f"latents/{recipe.model.latent.name}"]
     samplers = {config.name: build(SAMPLERS, config, latent_shape=latent_shape) for config in recipe.samplers}
     objective = build(OBJECTIVES, recipe.objective, image_shape=dataset.image_shape)
     return Checked(dataset, objective, samplers)

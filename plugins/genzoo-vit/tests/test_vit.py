@@ -23,7 +23,7 @@ def test_recipe_fits_together():
 def test_two_plugins_share_a_split_head():
     pytest.importorskip("genzoo_stylegan")
     stages = trace(read(RECIPE.with_name("vit_stylegan_digits.yaml")).model, (1, 32, 32))
-    assert stages["heads/split y1"][0] == stages["heads/split y2"][0] == (1, 32, 32)
+    assert stages["heads/split y1"] == stages["heads/split y2"] == (1, 32, 32)
 
 
 def decoder(size: tuple[int, int], **options) -> ViTDecoder:
