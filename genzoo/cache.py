@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from genzoo.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -28,24 +29,18 @@ def download(urls: Sequence[str], target: Path, checksum: str, timeout: float = 
     import urllib.request
 
     algorithm, _, expected = checksum.partition(":")
-    target.parent.mkdir(parents=True, exist_ok=True)
     failures = []
     for url in urls:
-        handle, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
             log.info("downloading %s", url)
             digest = hashlib.new(algorithm, usedforsecurity=False)
-            with os.fdopen(handle, "wb") as file, urllib.request.urlopen(url, timeout=timeout) as response:
+            with replacing(target) as file, urllib.request.urlopen(url, timeout=timeout) as response:
                 while block := response.read(1 << 20):
                     file.write(block)
                     digest.update(block)
-            if digest.hexdigest() == expected:
-                os.chmod(part, 0o644)  # mkstemp gives 0600
-                os.replace(part, target)
-                return
-            failures.append(f"{url}: its {algorithm} is {digest.hexdigest()}, not {expected}")
+                if digest.hexdigest() != expected:
+                    raise OSError(f"its {algorithm} is {digest.hexdigest()}, not {expected}")
+            return
         except OSError as error:
             failures.append(f"{url}: {getattr(error, 'reason', error)}")
-        finally:
-            Path(part).unlink(missing_ok=True)
     raise OSError("; ".join(failures))

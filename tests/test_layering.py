@@ -27,7 +27,7 @@ LAYERS = [
     {"doctor"},
     {"plugins", "recipe_file", "scaffold"},
     {"config", "cache", "allocator"},
-    {"annotations"},
+    {"annotations", "files"},
     {"registry"},
     {"parts"},
     {"errors"},

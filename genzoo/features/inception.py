@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ from genzoo.cache import cache_dir, download
 from genzoo.config import Config
 from genzoo.errors import UserError
 from genzoo.features.images import color, resize
+from genzoo.files import sha256
 
 TORCHSCRIPT = (
     "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
@@ -53,7 +53,7 @@ class Inception(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         path = _weights_file(config)
-        digest = _sha256(path)
+        digest = sha256(path)
         self.mode = config.mode
         try:
             self.net = _pytorch_fid_net(path) if self.mode == "legacy_pytorch" else _torchscript_net(path)
@@ -142,7 +142,7 @@ def _published(config: Inception.Config) -> tuple[str, str]:
 
 
 def _weights_file(config: Inception.Config) -> Path:
-    url, sha256 = _published(config)
+    url, digest = _published(config)
     if config.weights is not None:
         path = config.weights.expanduser()
         if not path.is_file():
@@ -151,17 +151,12 @@ def _weights_file(config: Inception.Config) -> Path:
     path = cache_dir() / "weights" / url.rpartition("/")[2]
     if not path.exists():
         try:
-            download([url], path, f"sha256:{sha256}")
+            download([url], path, f"sha256:{digest}")
         except OSError as error:
             raise UserError(
-                f"the Inception weights cannot be downloaded ({error}); put that file (sha256 {sha256}) at {path}, "
+                f"the Inception weights cannot be downloaded ({error}); put that file (sha256 {digest}) at {path}, "
                 "or name it as the option `weights`"
             ) from error
-    elif _sha256(path) != sha256:
-        raise UserError(f"{path} is damaged (its sha256 is not {sha256}): delete it, and it is fetched again")
+    elif sha256(path) != digest:
+        raise UserError(f"{path} is damaged (its sha256 is not {digest}): delete it, and it is fetched again")
     return path
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import urllib.request
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from genzoo.cache import cache_dir
 from genzoo.errors import UserError, nearest, reason
 from genzoo.features.images import Normalized
+from genzoo.files import sha256
 
 FILE = "model.safetensors"  # in each of timm's repositories
 
@@ -47,11 +47,9 @@ class Tower(Normalized):
             self.dim: int = self(torch.zeros(1, 1, 8, 8, dtype=torch.uint8)).shape[1]
         except Exception as error:  # whatever is wrong with the file, the size or the network
             raise UserError(f"timm's {model} cannot be made from {path} at size {size}: {reason(error)}") from error
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
         self.protocol = {
             "network": f"timm {model}",
-            "weights_sha256": digest,
+            "weights_sha256": sha256(path),
             "output": "projected features" if head else "pooled features",
             "size": size,
             "resize": "antialiased bicubic to a square, not rounded, not cropped",

@@ -8,7 +8,6 @@ the disk, and renamed.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genzoo.errors import UserError
+from genzoo.files import sha256
 from genzoo.training.sharding import share_like
 
 log = logging.getLogger("genzoo")
@@ -59,7 +59,7 @@ def save(
         (partial / "state.json").write_text(json.dumps(state))
         for path in partial.iterdir():  # safetensors makes files that only their owner can read
             path.chmod((partial / "state.json").stat().st_mode)
-        digests = {path.name: _sha256(path) for path in sorted(partial.iterdir())}
+        digests = {path.name: sha256(path) for path in sorted(partial.iterdir())}
         (partial / "manifest.json").write_text(json.dumps(digests, indent=1))
         for path in [*partial.iterdir(), partial]:
             _sync(path)
@@ -196,7 +196,7 @@ def _fault(path: Path) -> str:
     """Why the checkpoint is not whole, or an empty string."""
     try:
         digests = json.loads((path / "manifest.json").read_text())
-        changed = [name for name, digest in digests.items() if _sha256(path / name) != digest]
+        changed = [name for name, digest in digests.items() if sha256(path / name) != digest]
     except (OSError, ValueError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return f"{', '.join(changed)} changed since it was written" if changed else ""
@@ -212,11 +212,6 @@ def _saveable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         result[name] = tensor.clone() if storage in seen else tensor
         seen.add(storage)
     return result
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:
