@@ -26,11 +26,10 @@ class Statistics:
         self._factor: Tensor | None = None
 
     @classmethod
-    def of(cls, features: Tensor, block: int = 4096) -> Statistics:
+    def of(cls, features: Tensor) -> Statistics:
         """The statistics of features n dim."""
         statistics = cls(features.shape[1])
-        for part in features.split(block):
-            statistics.add(part)
+        statistics.add(features)
         return statistics
 
     @classmethod
@@ -71,19 +70,18 @@ class Statistics:
         Of a singular covariance, the factor of its rank from an eigendecomposition. UserError unless all is finite.
         """
         if self._factor is None:
-            if self.is_thin:
-                self._factor = (self._rows[: self._num_rows] - self.mean).T / max(self.n - 1, 1) ** 0.5
-                failed = False
-            else:
-                self._factor, failed = torch.linalg.cholesky_ex(self.cov)
-            if not (self._factor if not failed else self.cov).isfinite().all():
-                self._factor = None
-                raise UserError("the features of some image are not finite: there is no distance between them")
-            if failed:
-                values, vectors = torch.linalg.eigh(self.cov)
-                positive = values > values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
-                self._factor = vectors[:, positive] * values[positive].sqrt()
+            self._factor = self._root()
         return self._factor
+
+    def _root(self) -> Tensor:
+        if self.is_thin:
+            return _finite((self._rows[: self._num_rows] - self.mean).T / max(self.n - 1, 1) ** 0.5)
+        root, failed = torch.linalg.cholesky_ex(self.cov)
+        if not failed:
+            return _finite(root)
+        values, vectors = torch.linalg.eigh(_finite(self.cov))
+        positive = values > values[-1].clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
+        return vectors[:, positive] * values[positive].sqrt()
 
     def along(self, factor: Tensor) -> Tensor:
         """factor^T cov factor, r r; factor: dim r."""
