@@ -169,26 +169,20 @@ def evaluate_run(folder: Path, overrides: tuple[str, ...] = ()) -> dict | None:
 
 
 def sample(folder: Path, num: int, out: Path, *, sampler: str | None = None, part: str = "y", seed: int = 0) -> None:
-    """Write `num` samples of a run as PNG files; see `sampled`."""
+    """Write `num` samples of a run as PNG files; see `drawn`."""
     from genzoo.evaluation.panels import save_png_samples
 
-    save_png_samples(sampled(folder, num, sampler=sampler, part=part, seed=seed), out)
-
-
-def sampled(
-    folder: Path, num: int, *, sampler: str | None = None, part: str = "y", seed: int = 0
-) -> Iterator[torch.Tensor]:
-    """Batches b c h w in [0, 1] from one of the run's fitted samplers (its first by default).
-
-    part: y, or a branch or map by name. With the run's seed these are the images that its scores are about.
-    """
-    return drawn(folder, num, sampler=sampler, part=part, seed=seed)[0]
+    save_png_samples(drawn(folder, num, sampler=sampler, part=part, seed=seed)[0], out)
 
 
 def drawn(
     folder: Path, num: int, *, sampler: str | None = None, part: str = "y", seed: int = 0
 ) -> tuple[Iterator[torch.Tensor], dict]:
-    """`sampled`, and what a score must say of these images: the sampler, what it was fitted on, the checkpoint."""
+    """Batches b c h w in [0, 1] from one of the run's fitted samplers (its first by default).
+
+    And what a score must say of these images: the sampler, what it was fitted on, the checkpoint. part: y, or a branch
+    or map by name. With the run's seed these are the images that its scores are about.
+    """
     from genzoo.evaluation.pictures import samples
     from genzoo.evaluation.posteriors import about
 

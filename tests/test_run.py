@@ -17,7 +17,7 @@ import genzoo
 from genzoo.cli import main
 from genzoo.recipe import read
 from genzoo.recipe_file import shipped
-from genzoo.run import sampled
+from genzoo.run import drawn
 
 QUICK = [
     "train.steps=2", "train.batch_size=4", "train.log_every=1", "train.checkpoint_every=1", "train.panel_every=1",
@@ -246,7 +246,7 @@ def test_sample_writes_png_files(finished, tmp_path, genzoo_cli, part, mode):
     pixels = {name: [np.asarray(Image.open(file)) for file in sorted((tmp_path / name).iterdir())] for name in "ab"}
     assert Image.open(files[0]).mode == mode and pixels["a"][0].shape == (32, 32)
     assert all((a == b).all() for a, b in zip(pixels["a"], pixels["b"], strict=True))
-    one, two = (torch.cat(list(sampled(finished, 3, sampler="gmm", part=part, seed=seed))) for seed in (1, 2))
+    one, two = (torch.cat(list(drawn(finished, 3, sampler="gmm", part=part, seed=seed)[0])) for seed in (1, 2))
     assert not torch.equal(one, two)  # a model of two steps: the difference is less than a grey level
 
 

@@ -53,20 +53,16 @@ def grid(images: Tensor, path: Path, columns: int = 16) -> None:
     _save(_tile(_pixels(images, color=False), columns), path)
 
 
-def save_png_samples(images: Iterable[Tensor], folder: Path) -> int:
-    """Write batches b c h w in [0, 1] (or uint8) as 000000.png, 000001.png, ...; returns their number.
+def save_png_samples(images: Iterable[Tensor], folder: Path) -> None:
+    """Write batches b c h w in [0, 1] (or uint8) as 000000.png, 000001.png, ...
 
     UserError when the folder holds anything already: old samples must not be scored with new ones.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not an empty folder: samples go into a folder of their own")
     folder.mkdir(parents=True, exist_ok=True)
-    num = 0
-    for batch in images:
-        for image in _arrays(batch):
-            _save(Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image), folder / f"{num:06d}.png")
-            num += 1
-    return num
+    for k, image in enumerate(image for batch in images for image in _arrays(batch)):
+        _save(Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image), folder / f"{k:06d}.png")
 
 
 def _arrays(images: Tensor) -> np.ndarray:

@@ -13,7 +13,9 @@ from genzoo.errors import UserError
 from genzoo.evaluation.images import Spread, read
 from genzoo.evaluation.panels import grid, panel
 from genzoo.evaluation.posteriors import evaluating
-from genzoo.parts import Composition, Sampler
+from genzoo.parts import Sampler
+
+COLUMNS, NUM_GRID = 12, 96  # images in a row of a panel, and in a grid
 
 
 @torch.no_grad()
@@ -25,22 +27,16 @@ def write_panels(
     *,
     seed: int,
     device: torch.device | str,
-    columns: int = 12,
-    num_grid: int = 96,
-) -> list[Path]:
+) -> None:
     """reconstruction.png, and NAME.png and NAME_grid.png for each (fitted) sampler. images: uint8 n h w c."""
-    written = []
     with evaluating(model):
-        x = read(Spread(images, columns), slice(columns)).to(device).float() / 255
-        written.append(folder / "reconstruction.png")
-        panel(_to_cpu(model.decode(model.encode(x).mean)), written[-1], x=x.cpu(), columns=columns)
+        x = read(Spread(images, COLUMNS), slice(COLUMNS)).to(device).float() / 255
+        panel(model.decode(model.encode(x).mean), folder / "reconstruction.png", x=x, columns=COLUMNS)
         for name, sampler in samplers.items():
-            z = sampler.sample(num_grid, torch.Generator().manual_seed(seed)).to(device)
-            composition = _to_cpu(model.decode(z))
-            written += [folder / f"{name}.png", folder / f"{name}_grid.png"]
-            panel(composition, written[-2], columns=columns)
-            grid(composition.image, written[-1])
-    return written
+            z = sampler.sample(NUM_GRID, torch.Generator().manual_seed(seed)).to(device)
+            composition = model.decode(z)
+            panel(composition, folder / f"{name}.png", columns=COLUMNS)
+            grid(composition.image, folder / f"{name}_grid.png")
 
 
 @torch.no_grad()
@@ -63,8 +59,3 @@ def samples(
             if part not in parts:
                 raise UserError(f"the model makes no part '{part}' (parts: {', '.join(parts)})")
             yield parts[part].cpu()
-
-
-def _to_cpu(composition: Composition) -> Composition:
-    branches = {name: y.cpu() for name, y in composition.branches.items()}
-    return Composition(composition.image.cpu(), branches, {name: m.cpu() for name, m in composition.maps.items()})
