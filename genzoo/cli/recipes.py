@@ -117,7 +117,7 @@ def recipes_diff(a: str, b: str, plugins: tuple, as_json: bool) -> None:
     absent = object()
     rows = [
         {"field": key, "a": left.get(key), "b": right.get(key)}
-        for key in [*left, *(key for key in right if key not in left)]
+        for key in left | right
         if left.get(key, absent) != right.get(key, absent)
     ]
     if as_json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 
@@ -13,6 +13,7 @@ from genzoo.evaluation.config import key_of, label_of
 from genzoo.evaluation.extractor import exact, is_released, make_extractor
 from genzoo.evaluation.frechet import Statistics
 from genzoo.evaluation.metrics import Side, impossible, needs_features, score, too_few
+from genzoo.evaluation.posteriors import Progress
 from genzoo.evaluation.processes import ALONE, Processes
 from genzoo.evaluation.record import stated
 from genzoo.evaluation.sources import Images
@@ -22,7 +23,6 @@ from genzoo.parts import Features
 log = logging.getLogger("genzoo")
 
 CPU_BATCH = 32
-Progress = Callable[[str, int, int], None]  # what is being done, images done, images in all
 
 
 def compare(
@@ -47,8 +47,8 @@ def compare(
     if samples.digest == reference.digest:
         raise UserError(f"{samples.name} and {reference.name} hold the same images: every distance is 0")
     extractors: dict[str, Features] = {}
-    few: dict[int, str] = {}
-    for number, metric in enumerate(metrics):
+    few: list[str] = []
+    for metric in metrics:
         key = key_of(metric)
         if key not in extractors:
             extractors[key] = make_extractor(metric.features, device)
@@ -56,9 +56,9 @@ def compare(
             if isinstance(side, Known):
                 _check_known(side, metric, extractors[key], side is reference)
         nums = (samples.num or 2**31, reference.num or 2**31)
-        few[number] = too_few(metric, extractors[key].dim, *nums)
-        if few[number] and not allow_few:
-            raise UserError(f"{few[number]}; give more images, or --allow-few for the number all the same")
+        few.append(too_few(metric, extractors[key].dim, *nums))
+        if few[-1] and not allow_few:
+            raise UserError(f"{few[-1]}; give more images, or --allow-few for the number all the same")
         if reason := impossible(metric, *nums):
             raise UserError(reason)
 
@@ -67,7 +67,7 @@ def compare(
     notes = [*filter(None, [origin.get("note")]), *(f"{name} does not say how it was made" for name in unknown)]
     sides: dict[tuple[str, bool], Side] = {}
     entries = []
-    for number, metric in enumerate(metrics):
+    for metric, biased in zip(metrics, few, strict=True):
         key = key_of(metric)
         features = extractors[key]
         for is_reference, side in ((True, reference), (False, samples)):
@@ -93,7 +93,7 @@ def compare(
                     "fit_split": None,
                     **origin,
                     **stated(features, seed),
-                    **({"few": few[number]} if few[number] else {}),
+                    **({"few": biased} if biased else {}),
                     **({"note": "; ".join(notes)} if notes else {}),
                 }
             )
@@ -195,6 +195,6 @@ def _check_known(side: Known, metric: Config, features: Features, is_reference: 
             "its statistics are of another network"
         )
     if side.protocol is not None and side.protocol != features.protocol:
-        keys = [*features.protocol, *(key for key in side.protocol if key not in features.protocol)]
-        changed = [key for key in keys if side.protocol.get(key) != features.protocol.get(key)]
+        both = features.protocol | side.protocol
+        changed = [key for key in both if side.protocol.get(key) != features.protocol.get(key)]
         raise UserError(f"{side.name} was made with other features ({', '.join(changed)} differ)")

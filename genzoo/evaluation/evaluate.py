@@ -46,7 +46,6 @@ def evaluate(
     UserError when `config.strict` is set.
     """
     seed = seed if config.seed is None else config.seed
-    pick(splits, config.reference)
     references = {
         key: from_array(key[0], pick(splits, key[0]), key[1])
         for key in dict.fromkeys(

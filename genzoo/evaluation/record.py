@@ -44,5 +44,4 @@ def stated(features: Features, seed: int) -> dict:
 def differences(a: dict, b: dict) -> dict[str, tuple]:
     """field -> its two values, of all that makes two entries of "scores" incomparable; a field of a dict as `a.b`."""
     left, right = (dict(leaves({k: v for k, v in entry.items() if k not in OWN})) for entry in (a, b))
-    fields = [*left, *(key for key in right if key not in left)]
-    return {key: (left.get(key), right.get(key)) for key in fields if left.get(key) != right.get(key)}
+    return {key: (left.get(key), right.get(key)) for key in left | right if left.get(key) != right.get(key)}

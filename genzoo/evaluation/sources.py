@@ -135,7 +135,7 @@ def _from_npz(path: Path, arrays: dict[str, Array], num: int | None) -> Images:
         raise UserError(f"{path} holds neither statistics (mu, sigma) nor images n h w c (it holds {held})")
     array = found[keys[0]]
     n, h, w, _ = array.shape
-    if array.dtype != np.uint8 or not array.shape or min(n, h, w) < 1 or h * w > MAX_PIXELS:
+    if array.dtype != np.uint8 or min(n, h, w) < 1 or h * w > MAX_PIXELS:
         raise UserError(f"{path}: the array '{keys[0]}' is {array.dtype} {array.shape}; images are uint8 in [0, 255]")
     if array.fortran_order:
         raise UserError(f"{path}: the array '{keys[0]}' is in Fortran order: save np.ascontiguousarray of it")

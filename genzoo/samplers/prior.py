@@ -18,12 +18,10 @@ class PriorSampler(nn.Module):
         pass
 
     needs_fit: ClassVar[bool] = False
-    fit_split = None
 
     def __init__(self, config: Config, latent_shape: Shape):
         super().__init__()
         self.latent_shape = latent_shape
-        self.protocol = {}
 
     def fit(self, mean: Tensor, variance: Tensor, seed: int) -> None:
         """Nothing to learn."""
