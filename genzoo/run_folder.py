@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -13,13 +12,14 @@ from pathlib import Path
 
 import torch
 
-from genzoo import __version__
 from genzoo.config import leaves
 from genzoo.data.store import Split
 from genzoo.doctor import origins, used
 from genzoo.errors import UserError
+from genzoo.evaluation.record import versions
 from genzoo.parts import Sampler
 from genzoo.recipe import Recipe, read
+from genzoo.training.checkpoint import newest, read_state, replace_text
 from genzoo.training.signals import resume_command
 
 # What may differ from the recipe a run was started with when it goes on: nothing that changed its past.
@@ -118,8 +118,6 @@ def check_data(folder: Path, lock: dict, train: Split) -> None:
 
 def checkpoint_step(folder: Path) -> int | None:
     """Of the newest whole checkpoint."""
-    from genzoo.training.checkpoint import newest, read_state
-
     checkpoint = newest(folder)
     return read_state(checkpoint)["step"] if checkpoint else None
 
@@ -135,16 +133,8 @@ def lock_record(
 
     before: the record of the run's earlier part, which is kept under "before" as far as it may differ.
     """
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {"genzoo": __version__, "python": platform.python_version()}
-    for package in ("torch", "torchvision", "timm", "accelerate", "numpy", "scikit-learn", "zuko", "pydantic"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
     return {
-        "versions": versions,
+        "versions": versions(),
         "plugins": used(recipe),
         "data": {name: {"num_images": len(split), "sha256": split.sha256} for name, split in splits.items()},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
@@ -162,19 +152,14 @@ def lock_record(
 
 def read_recipe(folder: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     """The recipe of a run; when it names a part that is not here, lock.json says where that came from."""
-    path = _recipe_file(folder)
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        raise UserError(f"{folder} is not a run folder: it has no recipe.yaml (`genzoo run RECIPE --out {folder}`)")
     try:
         return read(path, overrides)
     except UserError as error:
-        lock = read_lock(path.parent)
+        lock = read_lock(folder)
         raise UserError(f"{error}{origins(lock['plugins'] if lock else {})}") from error
-
-
-def _recipe_file(folder: Path) -> Path:
-    path = Path(folder) / "recipe.yaml"
-    if not path.is_file():
-        raise UserError(f"{folder} is not a run folder: it has no recipe.yaml (`genzoo run RECIPE --out {folder}`)")
-    return path
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
@@ -214,8 +199,6 @@ def load_sampler(folder: Path, recipe: Recipe, name: str, sampler: Sampler, data
 
 def _fitted(folder: Path, recipe: Recipe, name: str, data: str | None) -> dict:
     """What a fitted sampler depends on: its options, the data, and the checkpoint."""
-    from genzoo.training.checkpoint import newest
-
     options = next(config for config in recipe.samplers if config.name == name)
     checkpoint = newest(folder)
     return {
@@ -237,6 +220,4 @@ def said_how_to_go_on(folder: Path) -> Iterator[None]:
 
 
 def write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(path)
+    replace_text(path, text + "\n")

@@ -20,9 +20,19 @@ OWN = {
 
 @cache
 def versions() -> dict[str, str]:
-    """Of the libraries that a score depends on."""
+    """Of the libraries that a run and its scores depend on, as far as they are installed."""
     found = {"genzoo": __version__, "python": platform.python_version()}
-    for package in ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "zuko"):
+    for package in (
+        "torch",
+        "torchvision",
+        "timm",
+        "accelerate",
+        "numpy",
+        "pillow",
+        "scikit-learn",
+        "zuko",
+        "pydantic",
+    ):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -178,7 +178,7 @@ def clean(folder: Path) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Write a whole file or leave the old one."""
     partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 
