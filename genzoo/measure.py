@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,32 +15,30 @@ from genzoo.parts import Shape
 class Measures:
     """Sizes of a model at one image size."""
 
-    stages: list[dict] = field(default_factory=list)  # part, depth inside other parts, shape, num_parameters
-    num_parameters: int = 0  # trainable
-    activation_bytes: int = 0  # an image's, in float32: what the forward pass keeps for the backward pass
-    fixed_bytes: int = 0  # weights, gradients and Adam's two moments, in float32
+    stages: list[dict]  # part, depth inside other parts, shape, num_parameters
+    num_parameters: int  # trainable
+    activation_bytes: int  # an image's, in float32: what the forward pass keeps for the backward pass
+    fixed_bytes: int  # weights, gradients and Adam's two moments, in float32
 
 
 def measure(config: ModelConfig, image_shape: Shape) -> Measures:
     """Build the model on the meta device and follow two batches through it. UserError when a part refuses the size."""
     with torch.device("meta"):
         model = Model(config, image_shape)
-        measures = Measures()
+        stages: list[dict] = []
 
         def leave(name: str, depth: int, module: nn.Module, output: object) -> None:
             made = output if isinstance(output, Tensor) else getattr(output, "image", getattr(output, "mean", None))
             num = sum(p.numel() for p in module.parameters() if p.requires_grad)
             shape = tuple(made.shape[1:]) if isinstance(made, Tensor) else ()
-            measures.stages.append({"part": name, "depth": depth, "shape": shape, "num_parameters": num})
+            stages.append({"part": name, "depth": depth, "shape": shape, "num_parameters": num})
 
         with watched(model, leave):
             few = saved_bytes(model, 2, image_shape)
         many = saved_bytes(model, 4, image_shape)
     trainable = [p for p in model.parameters() if p.requires_grad]
-    measures.num_parameters = sum(p.numel() for p in trainable)
-    measures.activation_bytes = (many - few) // 2
-    measures.fixed_bytes = 4 * sum(p.numel() * p.element_size() for p in trainable)
-    return measures
+    num, num_bytes = sum(p.numel() for p in trainable), sum(p.nbytes for p in trainable)
+    return Measures(stages, num, activation_bytes=(many - few) // 2, fixed_bytes=4 * num_bytes)
 
 
 def saved_bytes(model: Model, batch_size: int, image_shape: Shape) -> int:

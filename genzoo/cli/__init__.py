@@ -29,9 +29,7 @@ def main() -> None:
     """Exit code 0; 2 for a user's mistake (one message, no traceback); 1 for a failure; 130 when interrupted."""
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     keep_freed_memory()
-    atexit.register(
-        gc.freeze
-    )  # nothing is left to collect: Python's last look at PyTorch's objects takes half a second
+    atexit.register(gc.freeze)  # Python's last look at PyTorch's objects takes half a second and finds nothing
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     logging.getLogger("genzoo").setLevel(logging.INFO)
     try:

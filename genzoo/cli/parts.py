@@ -151,7 +151,7 @@ def check(what: str, options: tuple, backend: str, plugins: tuple, as_json: bool
             if not as_json:
                 click.echo(result.to_text())
     if as_json:
-        click.echo(json.dumps([result.to_json() for result in results], indent=2))
+        click.echo(json.dumps([vars(result) for result in results], indent=2))
     failed = sum(result.outcome == "failed" for result in results)
     if not as_json:
         click.echo(f"{failed} of {len(results)} checks failed" if failed else f"{len(results)} checks, none failed")

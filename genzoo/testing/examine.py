@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from pydantic import ValidationError
@@ -48,9 +47,6 @@ class Result:
             about = f"expected {self.expected}\n    seen     {self.seen}\n    see      {self.where}"
             return f"  FAILED   {self.check}\n    {about}"
         return f"  {self.outcome:7}  {self.check}{f': {self.seen}' if self.seen else ''}"
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def examine(part: str, options: dict | None = None, *, backend: str = "aot_eager") -> Iterator[Result]:

@@ -45,9 +45,7 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     devices = {parameter.device.type for parameter in module.parameters()}
     if fused is not None and devices <= {"cpu", "cuda"}:
         options["fused"] = True
-    return create_optimizer_v2(
-        module, opt=config.name, lr=config.lr, weight_decay=config.weight_decay, **options
-    )  # fmt: skip
+    return create_optimizer_v2(module, opt=config.name, lr=config.lr, weight_decay=config.weight_decay, **options)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: ScheduleConfig, lr: float, steps: int):

@@ -232,7 +232,7 @@ class Trainer:
         rows, now = self._read_rows(), time.perf_counter()
         self._means = averages(state.rows.names, rows)
         wanted = self.config.keep_best
-        if wanted and wanted not in [*state.rows.names]:
+        if wanted and wanted not in state.rows.names:
             raise UserError(
                 f"train.keep_best: the objective gives no '{wanted}' (it gives: {', '.join(state.rows.names)})"
             )
