@@ -18,7 +18,7 @@ from pydantic import Field
 from genzoo.cache import cache_dir
 from genzoo.config import Config
 from genzoo.data.files import Root, Tree
-from genzoo.data.images import decode_all, load_image
+from genzoo.data.images import decode_all, load_image, read_from
 from genzoo.errors import UserError
 from genzoo.parts import Shape
 
@@ -93,9 +93,8 @@ class CelebA:
         from PIL import Image
 
         load = partial(load_image, self.tree, shape=self.image_shape, crop=_crop, resample=Image.Resampling.BILINEAR)
-        skipped: list[str] | None = [] if self.config.skip_corrupt else None
-        yield from decode_all(self.files[split], load, start, skipped)
-        self.notes[split] = {"skipped": skipped} if skipped else {}
+        files = self.files[split]
+        return read_from(self, split, start, lambda first, skipped: decode_all(files[first:], load, skipped))
 
 
 def _crop(width: int, height: int) -> tuple[int, int, int, int]:

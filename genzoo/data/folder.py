@@ -12,7 +12,7 @@ from pydantic import Field
 
 from genzoo.data.encoded import draw
 from genzoo.data.files import Root, Tree
-from genzoo.data.images import SUFFIXES, center_square, decode_all, load_image
+from genzoo.data.images import SUFFIXES, center_square, decode_all, load_image, read_from
 from genzoo.data.square import PROCESSING, SquareConfig, SquareImages
 from genzoo.errors import UserError
 
@@ -66,9 +66,8 @@ class Folder(SquareImages):
             resample=Image.Resampling.BICUBIC,
             max_pixels=self.config.max_pixels,
         )
-        skipped: list[str] | None = [] if self.config.skip_corrupt else None
-        yield from decode_all(self.files[split], load, start, skipped)
-        self.notes[split] = {"skipped": skipped} if skipped else {}
+        files = self.files[split]
+        return read_from(self, split, start, lambda first, skipped: decode_all(files[first:], load, skipped))
 
 
 def split_files(names: list[str], test_fraction: float, root: Path) -> tuple[dict[str, list[str]], str]:

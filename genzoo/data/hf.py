@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from genzoo.data.encoded import Encoded, Unreadable, decode_stream
+from genzoo.data.images import read_from
 from genzoo.data.square import PROCESSING, SquareConfig, SquareImages
 from genzoo.errors import UserError
 
@@ -52,17 +53,13 @@ class HF(SquareImages):
         }
 
     def read(self, split: str, start: int = 0) -> Iterator[np.ndarray]:
-        config = self.config
-        skipped: list[str] | None = [] if config.skip_corrupt else None
-        first = start if skipped is None else 0  # else the corrupt ones before are not known without decoding
         rows = self._rows(split)
-        files = (self._encoded(split, i, row) for i, row in enumerate(self._each(rows.skip(first)), start=first))
-        left = start - first
-        for images in decode_stream(files, self.image_shape, config.max_pixels, skipped):
-            if len(images) > left:
-                yield images[left:]
-            left = max(0, left - len(images))
-        self.notes[split] = {"skipped": skipped} if skipped else {}
+
+        def images(first: int, skipped: list[str] | None) -> Iterator[np.ndarray]:
+            files = (self._encoded(split, i, row) for i, row in enumerate(self._each(rows.skip(first)), start=first))
+            return decode_stream(files, self.image_shape, self.config.max_pixels, skipped)
+
+        return read_from(self, split, start, images)
 
     def _rows(self, split: str) -> Any:
         import datasets

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -118,34 +118,60 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def decode_all(
-    names: list[str], load: Callable[[str], np.ndarray], start: int = 0, skipped: list[str] | None = None
+    files: Iterable[T],
+    load: Callable[[T], np.ndarray],
+    skipped: list[str] | None = None,
+    name: Callable[[T], str] = str,
 ) -> Iterator[np.ndarray]:
-    """`load` every file on all cores and yield uint8 arrays n h w c in the order of the names.
+    """`load` every file on all cores: uint8 arrays n h w c, of a few images each, in the order of the files.
 
-    The first `start` images are left out. With a list `skipped`, so are the corrupt files, whose names are appended to
-    it; without, the first corrupt one raises CorruptFile.
+    Only the few files in work are in memory. With a list `skipped`, corrupt files are left out and their names are
+    appended to it; without, the first one raises CorruptFile.
     """
+
+    def load_some(some: list[T]) -> list[tuple[str, np.ndarray | CorruptFile]]:
+        return [(name(file), attempt(load, file)) for file in some]
+
+    todo = iter(files)
+    for found in in_order(load_some, iter(lambda: list(islice(todo, CHUNK)), [])):
+        images = [image for place, image in found if usable(image, place, skipped)]
+        if images:
+            yield np.stack(images)
+
+
+def attempt(load: Callable[[T], np.ndarray], file: T) -> np.ndarray | CorruptFile:
+    """The image, or what is wrong with its file."""
+    try:
+        return load(file)
+    except CorruptFile as error:
+        return error
+
+
+def usable(image: np.ndarray | CorruptFile, name: str, skipped: list[str] | None) -> bool:
+    """False for a corrupt file, once its name is in `skipped`; without such a list, its error is raised."""
+    if not isinstance(image, CorruptFile):
+        return True
     if skipped is None:
-        names, start = names[start:], 0  # else the corrupt ones before `start` are not known without decoding
+        raise image
+    log.warning("skipped: %s", image)
+    skipped.append(name)
+    return False
 
-    def load_some(some: list[str]) -> tuple[list[np.ndarray], list[str]]:
-        images, bad = [], []
-        for name in some:
-            try:
-                images.append(load(name))
-            except CorruptFile as error:
-                if skipped is None:
-                    raise
-                log.warning("skipped: %s", error)
-                bad.append(name)
-        return images, bad
 
-    for images, bad in in_order(load_some, [names[first : first + CHUNK] for first in range(0, len(names), CHUNK)]):
-        if skipped is not None:
-            skipped.extend(bad)
-        if images[start:]:
-            yield np.stack(images[start:])
-        start = max(0, start - len(images))
+def read_from(
+    dataset: Any, split: str, start: int, read: Callable[[int, list[str] | None], Iterator[np.ndarray]]
+) -> Iterator[np.ndarray]:
+    """What `read(first, skipped)` gives from the file number `first` on, without the first `start` images.
+
+    With `skip_corrupt` among the dataset's options, the split's notes then name the files that are in `skipped`.
+    """
+    skipped: list[str] | None = [] if dataset.config.skip_corrupt else None
+    first, left = (start, 0) if skipped is None else (0, start)  # the corrupt ones are not known without decoding
+    for some in read(first, skipped):
+        if len(some) > left:
+            yield some[left:]
+        left = max(0, left - len(some))
+    dataset.notes[split] = {"skipped": skipped} if skipped else {}
 
 
 def in_order(work: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:

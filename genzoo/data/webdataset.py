@@ -17,9 +17,9 @@ from typing import IO
 import numpy as np
 from pydantic import Field
 
-from genzoo.data.encoded import Encoded, decode, decode_stream, draw, usable
+from genzoo.data.encoded import Encoded, decode, decode_stream, draw
 from genzoo.data.files import MAX_FILE_BYTES, CorruptFile
-from genzoo.data.images import SUFFIXES, in_order
+from genzoo.data.images import SUFFIXES, attempt, in_order, read_from, usable
 from genzoo.data.square import PROCESSING, SquareConfig, SquareImages
 from genzoo.data.stream import ENTRY, Stream
 from genzoo.errors import UserError
@@ -77,18 +77,14 @@ class WebDataset(SquareImages):
 
     def read(self, split: str, start: int = 0) -> Iterator[np.ndarray]:
         """Images, or with `stream` their entries."""
-        skipped: list[str] | None = [] if self.config.skip_corrupt else None
-        first, left = (start, 0) if skipped is None else (0, start)  # the corrupt ones are not known without decoding
-        samples = islice(self._samples(split), first, None)
-        if self.config.stream:
-            found = self._entries(samples, skipped)
-        else:
-            found = decode_stream(starmap(_encoded, samples), self.image_shape, self.config.max_pixels, skipped)
-        for some in found:
-            if len(some) > left:
-                yield some[left:]
-            left = max(0, left - len(some))
-        self.notes[split] = {"skipped": skipped} if skipped else {}
+
+        def found(first: int, skipped: list[str] | None) -> Iterator[np.ndarray]:
+            samples = islice(self._samples(split), first, None)
+            if self.config.stream:
+                return self._entries(samples, skipped)
+            return decode_stream(starmap(_encoded, samples), self.image_shape, self.config.max_pixels, skipped)
+
+        return read_from(self, split, start, found)
 
     def opened(self, split: str, entries: np.ndarray) -> Stream:
         config = self.config
@@ -97,12 +93,14 @@ class WebDataset(SquareImages):
     def _entries(self, samples: Iterator[Sample], skipped: list[str] | None) -> Iterator[np.ndarray]:
         """Where the images lie, by the tars' headers; images are read only to find corrupt ones to skip."""
         if skipped is not None:
+            load = partial(decode, shape=self.image_shape, max_pixels=self.config.max_pixels)
 
-            def checked(one: tuple[Sample, Encoded]) -> tuple[Sample, Encoded, np.ndarray | CorruptFile]:
-                return *one, decode(one[1], self.image_shape, self.config.max_pixels)
+            def checked(one: tuple[Sample, Encoded]) -> tuple[Sample, str, np.ndarray | CorruptFile]:
+                sample, file = one
+                return sample, file.place(""), attempt(load, file)
 
             read = ((sample, _encoded(*sample)) for sample in samples)
-            samples = (sample for sample, file, image in in_order(checked, read) if usable(file, image, skipped))
+            samples = (sample for sample, place, image in in_order(checked, read) if usable(image, place, skipped))
         while some := list(islice(samples, 1024)):
             yield np.array([(shard, member.offset_data, member.size) for shard, _, member, _ in some], ENTRY)
 
