@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 
 import genzoo
-from genzoo.cli import main
 from genzoo.recipe import read
 from genzoo.recipe_file import shipped
 from genzoo.run import drawn
@@ -30,30 +29,14 @@ SMALL = [
 DATA = {True: ["data.name=digits"], False: ["data.name=faces", "data.num_train=24", "data.num_test=6"]}
 
 
-@pytest.fixture
-def genzoo_cli(monkeypatch, capsys, tmp_path):
-    """Call the command line in this process: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words):
-        monkeypatch.setattr(sys, "argv", ["genzoo", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return end.value.code, captured.out, captured.err
-
-    return call
-
-
 def data_for(name):
     return DATA["digits" in name or "mnist" in name]
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_shipped_recipes_run(name, genzoo_cli, tmp_path):
+def test_shipped_recipes_run(name, call, tmp_path):
     """Two steps of each with shrunk widths, on data that needs no download, to a complete run folder."""
-    code, out, err = genzoo_cli(
+    code, out, err = call(
         "run", name, *QUICK, *SMALL, *data_for(name), "samplers.1.num_components=2", "--out", tmp_path / "run"
     )
     assert code == 0, err
@@ -100,20 +83,20 @@ def test_load_gives_the_trained_model(finished):
     assert model.decode(posterior.mean).parts.keys() == {"sigma", "y1", "y2"}
 
 
-def test_a_run_never_writes_into_another(finished, genzoo_cli):
+def test_a_run_never_writes_into_another(finished, call):
     before = (finished / "metrics.json").read_text()
-    code, _, err = genzoo_cli("run", "svae_digits", *QUICK, "--out", finished)
+    code, _, err = call("run", "svae_digits", *QUICK, "--out", finished)
     assert code == 2 and "exists: --resume goes on with that run, --out DIR starts another elsewhere" in err
-    code, _, err = genzoo_cli("run", "svae_digits", *QUICK, "--out", finished, "--resume")
+    code, _, err = call("run", "svae_digits", *QUICK, "--out", finished, "--resume")
     assert code == 2 and "the recipe is not the one" in err and "model.encoder.base_dim: 2 -> 16" in err
     assert (finished / "metrics.json").read_text() == before
 
 
-def test_two_processes_never_share_a_run(tmp_path, genzoo_cli):
+def test_two_processes_never_share_a_run(tmp_path, call):
     from filelock import FileLock
 
     with FileLock(tmp_path / ".lock"):
-        code, _, err = genzoo_cli("run", "svae_digits", *QUICK, *SMALL, "--out", tmp_path, "--resume")
+        code, _, err = call("run", "svae_digits", *QUICK, *SMALL, "--out", tmp_path, "--resume")
     assert code == 2 and "another process is writing" in err
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
@@ -139,12 +122,12 @@ def test_scores_outlast_a_scoring_that_fails_while_they_hold(finished, tmp_path,
     assert after.get("scores") == (before["scores"] if steps == 2 else None)
 
 
-def test_resume_trains_on(finished, tmp_path, genzoo_cli):
+def test_resume_trains_on(finished, tmp_path, call):
     import shutil
 
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
-    code, out, err = genzoo_cli("run", folder / "recipe.yaml", "train.steps=3", "--out", folder, "--resume", "--json")
+    code, out, err = call("run", folder / "recipe.yaml", "train.steps=3", "--out", folder, "--resume", "--json")
     assert code == 0, err
     assert json.loads(out)["train"]["steps"] == 3
     steps = [json.loads(line)["step"] for line in (folder / "train.jsonl").read_text().splitlines()]
@@ -159,22 +142,22 @@ def folder_of_images(folder, seed):
         Image.fromarray(image).save(folder / f"{k}.png")
 
 
-def test_other_images_are_no_resume_and_are_fitted_anew(tmp_path, genzoo_cli):
+def test_other_images_are_no_resume_and_are_fitted_anew(tmp_path, call):
     for seed, name in enumerate("ab"):
         folder_of_images(tmp_path / name, seed)
     folder = tmp_path / "run"
     words = [*QUICK, *SMALL, "data.name=folder", "data.size=32", "samplers=[{name: gmm, num_components: 2}]"]
-    code, _, err = genzoo_cli("run", "svae_digits", *words, f"data.root={tmp_path / 'a'}", "--out", folder)
+    code, _, err = call("run", "svae_digits", *words, f"data.root={tmp_path / 'a'}", "--out", folder)
     assert code == 0, err
     lock = (folder / "lock.json").read_bytes()
     more = ("train.steps=3", f"data.root={tmp_path / 'b'}", "--out", folder, "--resume")
-    code, _, err = genzoo_cli("run", folder / "recipe.yaml", *more)
+    code, _, err = call("run", folder / "recipe.yaml", *more)
     assert code == 2 and "was begun with other training images" in err
     assert (folder / "lock.json").read_bytes() == lock
     fitted = folder / "samplers" / "gmm.safetensors"
     before = fitted.read_bytes()
-    assert genzoo_cli("eval", folder)[0] == 0 and fitted.read_bytes() == before
-    assert genzoo_cli("eval", folder, f"data.root={tmp_path / 'b'}")[0] == 0 and fitted.read_bytes() != before
+    assert call("eval", folder)[0] == 0 and fitted.read_bytes() == before
+    assert call("eval", folder, f"data.root={tmp_path / 'b'}")[0] == 0 and fitted.read_bytes() != before
 
 
 def test_an_interrupted_continuation_is_not_scored_as_the_shorter_run(finished, tmp_path, monkeypatch):
@@ -198,14 +181,14 @@ def test_an_interrupted_continuation_is_not_scored_as_the_shorter_run(finished, 
     assert metrics["train"]["interrupted"] and metrics["train"]["step"] == metrics["protocol"]["checkpoint_step"] < 9
 
 
-def test_eval_scores_again_the_same(finished, tmp_path, genzoo_cli):
+def test_eval_scores_again_the_same(finished, tmp_path, call):
     import shutil
 
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     old = json.loads((folder / "metrics.json").read_text())
     (folder / "metrics.json").unlink()
-    code, out, err = genzoo_cli("eval", folder, "--json")
+    code, out, err = call("eval", folder, "--json")
     assert code == 0, err
     new = json.loads(out)
     for metrics in (old, new):  # the reference's statistics come from the cache now: the last digit may differ
@@ -213,21 +196,21 @@ def test_eval_scores_again_the_same(finished, tmp_path, genzoo_cli):
         metrics["values"] = pytest.approx(values, rel=1e-9) if metrics is old else values
     assert new["values"] == old["values"]
     assert all(new[section] == old[section] for section in ("scores", "latent", "split"))
-    code, _, err = genzoo_cli("eval", folder, "train.steps=9")
+    code, _, err = call("eval", folder, "train.steps=9")
     assert code == 2 and "a trained run can only change" in err
-    code, out, err = genzoo_cli("eval", folder, "evaluation.num_samples=3", "samplers=[prior]")
+    code, out, err = call("eval", folder, "evaluation.num_samples=3", "samplers=[prior]")
     assert code == 0, err
     again = json.loads((folder / "metrics.json").read_text())
     assert {entry["num_samples"] for entry in again["scores"]} == {3}
     assert {entry["generator"] for entry in again["scores"]} == {"reconstruction", "prior"}
 
 
-def test_a_score_that_cannot_be_had_is_skipped_and_said(tmp_path, genzoo_cli, caplog):
+def test_a_score_that_cannot_be_had_is_skipped_and_said(tmp_path, call, caplog):
     metric = "{name: fid, features: {name: inception, weights: nowhere.pt}}"
     words = [*QUICK[:-1], *SMALL, f"evaluation.metrics=[{metric}]", "samplers=[prior]", "--out", tmp_path / "run"]
-    code, _, err = genzoo_cli("run", "svae_digits", *words, "evaluation.strict=true")
+    code, _, err = call("run", "svae_digits", *words, "evaluation.strict=true")
     assert code == 2 and "nowhere.pt" in err and not (tmp_path / "run").exists()
-    code, out, err = genzoo_cli("run", "svae_digits", *words)
+    code, out, err = call("run", "svae_digits", *words)
     assert code == 0 and "skipped: " in out
     assert "fid will be skipped" in caplog.text and "nowhere.pt" in caplog.text
     scores = json.loads((tmp_path / "run" / "metrics.json").read_text())["scores"]
@@ -235,9 +218,9 @@ def test_a_score_that_cannot_be_had_is_skipped_and_said(tmp_path, genzoo_cli, ca
 
 
 @pytest.mark.parametrize(("part", "mode"), [("y", "L"), ("y1", "L"), ("sigma", "L")])
-def test_sample_writes_png_files(finished, tmp_path, genzoo_cli, part, mode):
+def test_sample_writes_png_files(finished, tmp_path, call, part, mode):
     for name, seed in (("a", 1), ("b", 1)):
-        code, _, err = genzoo_cli(
+        code, _, err = call(
             "sample", finished, "--num", 3, "--out", tmp_path / name, "--sampler", "gmm", "--part", part, "--seed", seed
         )
         assert code == 0, err
@@ -273,16 +256,16 @@ def test_sample_writes_png_files(finished, tmp_path, genzoo_cli, part, mode):
         (["run"], "Missing argument"),
     ],
 )  # fmt: skip
-def test_mistakes_end_with_one_message_and_leave_nothing(words, message, finished, genzoo_cli, tmp_path):
+def test_mistakes_end_with_one_message_and_leave_nothing(words, message, finished, call, tmp_path):
     if words == ["run", "svae_digits", "data.size=33"]:
         message = "33x33 images cannot be reached by doubling"
-    code, out, err = genzoo_cli(*[str(finished) if word == "RUN" else word for word in words])
+    code, out, err = call(*[str(finished) if word == "RUN" else word for word in words])
     assert code == 2 and message in err and not out
     assert not list(tmp_path.glob("*/*.png")) and not (tmp_path / "runs").exists()
 
 
-def test_celeba_that_is_not_there_says_what_to_do(genzoo_cli):
-    code, _, err = genzoo_cli("run", "svae_celeba")
+def test_celeba_that_is_not_there_says_what_to_do(call):
+    code, _, err = call("run", "svae_celeba")
     assert code == 2
     for words in ("img_align_celeba.zip", "list_eval_partition", "Kaggle", "data.name=faces"):
         assert words in err
@@ -309,56 +292,56 @@ def test_interrupt_saves_and_says_how_to_go_on(tmp_path):
     assert genzoo.load(tmp_path / "run").image_shape == (1, 32, 32)
 
 
-def test_a_scoring_that_fails_changes_nothing(finished, tmp_path, genzoo_cli):
+def test_a_scoring_that_fails_changes_nothing(finished, tmp_path, call):
     import shutil
 
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     before = (folder / "recipe.yaml").read_bytes()
-    code, _, err = genzoo_cli("eval", folder, "evaluation.metrics=[fid]", "evaluation.strict=true")
+    code, _, err = call("eval", folder, "evaluation.metrics=[fid]", "evaluation.strict=true")
     assert code == 2 and "cannot be scored" in err
     assert (folder / "recipe.yaml").read_bytes() == before
-    assert genzoo_cli("eval", folder)[0] == 0
+    assert call("eval", folder)[0] == 0
 
 
-def test_fewer_steps_than_are_done_are_no_resume(finished, genzoo_cli):
-    code, _, err = genzoo_cli("run", finished / "recipe.yaml", "train.steps=1", "--out", finished, "--resume")
+def test_fewer_steps_than_are_done_are_no_resume(finished, call):
+    code, _, err = call("run", finished / "recipe.yaml", "train.steps=1", "--out", finished, "--resume")
     assert code == 2 and "has done 2 steps already; train.steps=1 is fewer" in err
 
 
 @pytest.mark.parametrize(
     "words", [("run", "svae_digits"), ("stats", "digits:test", "--features", "efficientnet_lite0")]
 )
-def test_a_place_that_cannot_be_written_is_found_at_once(words, genzoo_cli, tmp_path):
+def test_a_place_that_cannot_be_written_is_found_at_once(words, call, tmp_path):
     (tmp_path / "file").write_text("")
-    code, _, err = genzoo_cli(*words, "--out", tmp_path / "file" / "a.npz")
+    code, _, err = call(*words, "--out", tmp_path / "file" / "a.npz")
     assert code == 2 and f"{tmp_path / 'file'} is no folder; choose another place with --out" in err
 
 
-def test_statistics_that_cannot_be_kept_are_used_all_the_same(genzoo_cli, monkeypatch, caplog):
+def test_statistics_that_cannot_be_kept_are_used_all_the_same(call, monkeypatch, caplog):
     def full(path, *rest):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("genzoo.evaluation.compare.write_statistics", full)
     monkeypatch.setattr("genzoo.evaluation.compare.cached", lambda *_: None)
     words = ("--num", 12, "--metric", "fd", "--allow-few", "--json")
-    code, out, err = genzoo_cli("fid", "digits:train", "digits:test", *words)
+    code, out, err = call("fid", "digits:train", "digits:test", *words)
     assert code == 0 and json.loads(out)["scores"][0]["value"] > 0
     assert "cannot be written (Permission denied): these statistics will be made again" in caplog.text + err
 
 
-def test_an_interrupt_while_scoring_says_how_to_go_on(genzoo_cli, tmp_path, monkeypatch):
+def test_an_interrupt_while_scoring_says_how_to_go_on(call, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("genzoo.evaluation.evaluate.evaluate", interrupted)
     folder = tmp_path / "with space"
-    code, _, err = genzoo_cli("run", "svae_digits", *QUICK, *SMALL, "--out", folder)
+    code, _, err = call("run", "svae_digits", *QUICK, *SMALL, "--out", folder)
     assert code == 130 and "genzoo: interrupted" in err
     assert f"go on with: genzoo run '{folder}/recipe.yaml' --out '{folder}' --resume" in err
 
 
-def test_what_costs_is_made_last(finished, genzoo_cli, monkeypatch):
+def test_what_costs_is_made_last(finished, call, monkeypatch):
     monkeypatch.setattr("genzoo.sides.drawn", lambda *_, **__: pytest.fail("sampled before the typo was seen"))
-    code, _, err = genzoo_cli("fid", finished, "nowhere", "--metric", "fd")
+    code, _, err = call("fid", finished, "nowhere", "--metric", "fd")
     assert code == 2 and "there is no nowhere" in err

@@ -11,28 +11,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from genzoo.cli import main
 from genzoo.measure import measure, saved_bytes
 from genzoo.model import Model
 from genzoo.recipe import Recipe, read
 from genzoo.recipe_file import load, shipped
 from genzoo.schema import schema
-
-
-@pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Call the command line in this process, in an empty folder: (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["genzoo", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return end.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

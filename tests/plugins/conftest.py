@@ -70,21 +70,11 @@ def install(own_plugins, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Call the command line in this process, in an empty folder: (exit code, stdout, stderr)."""
-    from genzoo.cli import main
-
+def call(call, monkeypatch, tmp_path):
+    """The command line, called beside the plugins and not among them."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["genzoo", *map(str, words)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        captured = capsys.readouterr()
-        return end.value.code or 0, captured.out, captured.err
-
-    return run
+    return call
 
 
 @pytest.fixture

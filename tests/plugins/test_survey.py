@@ -35,8 +35,8 @@ def test_survey_finds_packages_and_files_sound_and_broken(install, edited, call,
     assert by_name[str(mine)].parts == {"decoders/mine": ""} and by_name[str(mine)].sound
     assert "ZeroDivisionError" in by_name[str(broken)].problem and not by_name[str(broken)].sound
 
-    code, out, err = call("plugins", "--plugin", mine, "--json")
-    assert code == 1 and "Traceback" not in err
+    code, out, _ = call("plugins", "--plugin", mine, "--json")
+    assert code == 1
     assert {plugin["name"] for plugin in json.loads(out)} >= {"acme", "typo", str(mine)}
     code, out, _ = call("plugins")
     assert code == 1 and "acme 1.0\n  ok      decoders/acme/one\n  failed  decoders/acme/two: " in out
