@@ -85,13 +85,13 @@ class TorchvisionSet(torch.utils.data.Dataset):
         return self.transform(Image.fromarray(self.images[index])), 0
 
 
-def loader(images: np.ndarray, workers: int = 2) -> torch.utils.data.DataLoader:
+def loader(images: np.ndarray) -> torch.utils.data.DataLoader:
     return torch.utils.data.DataLoader(
         TorchvisionSet(images),
         BATCH,
         shuffle=True,
         drop_last=True,
-        num_workers=workers,
+        num_workers=2,
         pin_memory=DEVICE.type == "cuda",
     )
 

@@ -20,7 +20,7 @@ def cache_dir() -> Path:
     return Path(os.environ.get("GENZOO_CACHE") or platformdirs.user_cache_dir("genzoo")).expanduser().absolute()
 
 
-def download(urls: Sequence[str], target: Path, checksum: str, timeout: float = 30) -> None:
+def download(urls: Sequence[str], target: Path, checksum: str) -> None:
     """Fetch `target` from the first of `urls` that delivers it; `checksum` reads "md5:<hex>" or "sha256:<hex>".
 
     The file appears under its name only when it is complete and its checksum is right. Raises OSError saying what each
@@ -34,7 +34,7 @@ def download(urls: Sequence[str], target: Path, checksum: str, timeout: float = 
         try:
             log.info("downloading %s", url)
             digest = hashlib.new(algorithm, usedforsecurity=False)
-            with replacing(target) as file, urllib.request.urlopen(url, timeout=timeout) as response:
+            with replacing(target) as file, urllib.request.urlopen(url, timeout=30) as response:
                 while block := response.read(1 << 20):
                     file.write(block)
                     digest.update(block)

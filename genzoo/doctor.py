@@ -35,9 +35,9 @@ def survey(files: tuple[str, ...] = ()) -> list[Plugin]:
     for point in entry_points():
         plugin = packages.setdefault(point.owner, Plugin(point.package, point.version, "package"))
         kind = point.kind
-        known = f"no kind '{kind}'{nearest(kind, KINDS)}; correct the entry point's group (kinds: {', '.join(KINDS)})"
         if kind not in KINDS:
-            problem = known
+            close = nearest(kind, KINDS)
+            problem = f"no kind '{kind}'{close}; correct the entry point's group (kinds: {', '.join(KINDS)})"
         elif KINDS[kind].entries[point.name].owner == "genzoo":
             problem = f"the name is genzoo's own; rename it, such as OWNER/{point.name}"
         else:

@@ -48,7 +48,7 @@ class ResFcBlock(nn.Module):
 
 
 class FromFeatures(nn.Module):
-    """Dense layer from features of any shape to a map; b *in_shape -> b c h w."""
+    """Dense layer from features of any shape to any other; b *in_shape -> b *out_shape."""
 
     def __init__(self, in_shape: Shape, out_shape: Shape):
         super().__init__()

@@ -88,6 +88,7 @@ def run(
 def _run(
     recipe: Recipe, folder: Path, resume: bool, profile: bool, command: list[str] | None, launch: Launch
 ) -> dict | None:
+    from genzoo.evaluation.images import read
     from genzoo.evaluation.panels import panel
     from genzoo.evaluation.plan import missing
     from genzoo.training.trainer import check as check_training
@@ -114,7 +115,7 @@ def _run(
         if launch.is_main:
             write_recipe(folder, recipe)
             write(folder / "lock.json", json.dumps(lock_record(recipe, splits, command, launch.num, before), indent=2))
-        x = _first(splits[recipe.evaluation.reference].images)
+        x = read(splits[recipe.evaluation.reference].images, slice(12)).float() / 255
         z = torch.randn(len(x), *model.latent_shape, generator=torch.Generator().manual_seed(recipe.seed))
 
         @torch.no_grad()
@@ -301,11 +302,6 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield report
-
-
-def _first(images: Any, num: int = 12) -> torch.Tensor:
-    """uint8 n h w c -> the first images as b c h w in [0, 1]."""
-    return torch.from_numpy(images[:num].copy()).permute(0, 3, 1, 2).float() / 255
 
 
 def _metrics(folder: Path) -> dict[str, Any]:

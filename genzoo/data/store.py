@@ -46,7 +46,6 @@ Progress = Callable[[str, int, int | None], None]  # (split, images done, images
 class Split:
     """One split of a prepared dataset."""
 
-    name: str
     images: np.memmap | Stream  # n h w c, uint8, read-only
     path: Path
     sha256: str  # of the file's bytes
@@ -124,7 +123,7 @@ def _open(folder: Path, dataset: Dataset | None = None) -> dict[str, Split] | No
                 return None
             stored = np.memmap(path, layout.dtype, "r", shape=shape)
             images = dataset.opened(name, stored) if dataset and card.get("streams") else stored
-            splits[name] = Split(name, images, path, entry["sha256"], card)
+            splits[name] = Split(images, path, entry["sha256"], card)
         return splits
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return None

@@ -131,11 +131,11 @@ def _samplers(subject: Subject) -> list[tuple[nn.Module, Shape]]:
     return [(subject.build(latent_shape=shape), shape) for shape, refusal in refusals.items() if not refusal]
 
 
-def _fit(sampler: nn.Module, shape: Shape, seed: int = 0) -> None:
+def _fit(sampler: nn.Module, shape: Shape) -> None:
     generator = torch.Generator().manual_seed(0)
     mean = torch.randn(NUM_FIT, *shape, generator=generator)
     if sampler.needs_fit:
-        sampler.fit(mean, torch.rand(mean.shape, generator=generator), seed)
+        sampler.fit(mean, torch.rand(mean.shape, generator=generator), 0)
 
 
 def draws(subject: Subject) -> None:
