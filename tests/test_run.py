@@ -111,8 +111,7 @@ def test_scores_outlast_a_scoring_that_fails_while_they_hold(finished, tmp_path,
     def fails(*_, **__):
         raise KeyboardInterrupt
 
-    folder = tmp_path / "run"
-    shutil.copytree(finished, folder)
+    folder = shutil.copytree(finished, tmp_path / "run")
     before = json.loads((folder / "metrics.json").read_text())
     monkeypatch.setattr(genzoo.evaluation.evaluate, "evaluate", fails)
     with pytest.raises(KeyboardInterrupt):
@@ -123,8 +122,7 @@ def test_scores_outlast_a_scoring_that_fails_while_they_hold(finished, tmp_path,
 
 
 def test_resume_trains_on(finished, tmp_path, call):
-    folder = tmp_path / "run"
-    shutil.copytree(finished, folder)
+    folder = shutil.copytree(finished, tmp_path / "run")
     code, out, err = call("run", folder / "recipe.yaml", "train.steps=3", "--out", folder, "--resume", "--json")
     assert code == 0, err
     assert json.loads(out)["train"]["steps"] == 3
@@ -163,8 +161,7 @@ def test_an_interrupted_continuation_is_not_scored_as_the_shorter_run(finished, 
     from genzoo.run import run as run_recipe
     from genzoo.training.signals import Interrupted
 
-    folder = tmp_path / "run"
-    shutil.copytree(finished, folder)
+    folder = shutil.copytree(finished, tmp_path / "run")
     recipe = read(folder / "recipe.yaml", ["train.steps=9"])
 
     def interrupt(images, path, **options):
@@ -178,8 +175,7 @@ def test_an_interrupted_continuation_is_not_scored_as_the_shorter_run(finished, 
 
 
 def test_eval_scores_again_the_same(finished, tmp_path, call):
-    folder = tmp_path / "run"
-    shutil.copytree(finished, folder)
+    folder = shutil.copytree(finished, tmp_path / "run")
     old = json.loads((folder / "metrics.json").read_text())
     (folder / "metrics.json").unlink()
     code, out, err = call("eval", folder, "--json")
@@ -282,8 +278,7 @@ def test_interrupt_saves_and_says_how_to_go_on(tmp_path):
 
 
 def test_a_scoring_that_fails_changes_nothing(finished, tmp_path, call):
-    folder = tmp_path / "run"
-    shutil.copytree(finished, folder)
+    folder = shutil.copytree(finished, tmp_path / "run")
     before = (folder / "recipe.yaml").read_bytes()
     code, _, err = call("eval", folder, "evaluation.metrics=[fid]", "evaluation.strict=true")
     assert code == 2 and "cannot be scored" in err

@@ -32,6 +32,7 @@ from genzoo.cache import cache_dir
 from genzoo.config import Config
 from genzoo.data.stream import ENTRY, Stream
 from genzoo.errors import UserError
+from genzoo.files import sha256
 from genzoo.parts import Dataset
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Split:
 
     def verify(self) -> None:
         """Hash the file again. Raises UserError when it is no longer the one that was prepared."""
-        if _hash(self.path).hexdigest() != self.sha256:
+        if sha256(self.path) != self.sha256:
             raise UserError(
                 f"{self.path} was changed or damaged after it was prepared; delete {self.path.parent} and run again"
             )
@@ -247,7 +248,7 @@ def _write(
         if not num_done:
             raise UserError(f"{type(dataset).__name__}, split '{split}': there are no images")
         entry = save_mark()
-    if _hash(path).hexdigest() != entry["sha256"]:
+    if sha256(path) != entry["sha256"]:
         raise UserError(f"{path} does not read back as it was written: the disk may be failing")
     entry |= getattr(dataset, "notes", {}).get(split, {})
     _write_json(mark, entry | {"complete": True})
@@ -263,13 +264,13 @@ def _check_space(folder: Path, num_bytes: int) -> None:
         )
 
 
-def _hash(path: Path, num_bytes: int | None = None) -> hashlib._Hash:
-    """sha256 of the file's first bytes (all by default), in blocks."""
-    digest, left = hashlib.sha256(), path.stat().st_size if num_bytes is None else num_bytes
+def _hash(path: Path, num_bytes: int) -> hashlib._Hash:
+    """sha256 of the file's first bytes, to be gone on with."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while left and (block := file.read(min(left, 1 << 20))):
+        while num_bytes and (block := file.read(min(num_bytes, 1 << 20))):
             digest.update(block)
-            left -= len(block)
+            num_bytes -= len(block)
     return digest
 
 

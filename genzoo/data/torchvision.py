@@ -140,15 +140,11 @@ class CIFAR10:
                         raise UserError(f"{folder} is not complete: {', '.join(missing)} missing")
                     self.source, self.suffix = folder, suffix
                     return self._identity(paths)
-        for version, suffix in (("binary", ".bin"), ("python", "")):
-            archive = root / f"cifar-10-{version}.tar.gz"
-            if archive.is_file():
-                self.source, self.suffix = archive, suffix
-                return self._identity([archive])
-        archive = root / "cifar-10-binary.tar.gz"
-        _fetch(self.config, [self.url], archive, self.checksum)
-        self.source, self.suffix = archive, ".bin"
-        return self._identity([archive])
+        archives = {root / "cifar-10-binary.tar.gz": ".bin", root / "cifar-10-python.tar.gz": ""}
+        archive = next(filter(Path.is_file, archives), None)
+        self.source = archive or _fetch(self.config, [self.url], next(iter(archives)), self.checksum)
+        self.suffix = archives[self.source]
+        return self._identity([self.source])
 
     def _identity(self, paths: list[Path]) -> dict:
         counts = {split: len(files) * self.batch_images for split, files in self.batches.items()}
