@@ -265,7 +265,8 @@ def _score(
             unfitted = {
                 name: one for name, one in unfitted.items() if not load_sampler(folder, recipe, name, one, data[name])
             }
-            skipped = fit_samplers(model, unfitted, images, seed=seed, device=device, progress=report)
+            skipped = fit_samplers(model, unfitted, images, seed=seed, device=device,
+                                   batch_size=recipe.evaluation.batch_size, progress=report)  # fmt: skip
             if launch.is_main:
                 for name in unfitted.keys() - skipped.keys():
                     save_sampler(folder, recipe, name, unfitted[name], data[name])

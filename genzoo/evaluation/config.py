@@ -147,7 +147,7 @@ class EvaluationConfig(Strict):
     metrics: list[Metric] = Field(
         [{"name": "fd"}], description="scores to make; several on the same features share the images and the features"
     )
-    batch_size: int = Field(100, ge=1, description="images decoded at once; no effect on the scores")
+    batch_size: int = Field(100, ge=1, description="images encoded or decoded at once; no effect on the scores")
     seed: int | None = Field(None, ge=0, description="of the samples; null: the run's")
     allow_few: bool = Field(
         False, description="score fewer images than the features have dimensions (a biased number, marked as such)"

@@ -27,7 +27,7 @@ def fit_samplers(
     *,
     seed: int,
     device: torch.device | str,
-    batch_size: int = 100,
+    batch_size: int,
     progress: Progress | None = None,
 ) -> dict[str, str]:
     """Fit every sampler that has something to learn on the posteriors of its `fit_split`, each split encoded once.

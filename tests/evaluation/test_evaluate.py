@@ -52,7 +52,7 @@ def by_place(result):
 
 
 def run(model, samplers, splits, config, seed=0):
-    failed = fit_samplers(model, samplers, splits, seed=seed, device="cpu")
+    failed = fit_samplers(model, samplers, splits, seed=seed, device="cpu", batch_size=100)
     return evaluate(model, samplers, splits, config, seed=seed, device="cpu", skipped=failed)
 
 

@@ -121,7 +121,7 @@ INSTALLED = {
     "missing class": ("one = acme_parts:Two", "one", r"acme_parts has no class 'Two'; correct its entry point"),
     "not a class": ("one = acme_parts:NAME", "one", r"acme_parts has no class 'NAME'"),
     "fails at import": ("one = acme_broken:One", "one", r"cannot be imported from acme_broken:One: RuntimeError: no"),
-    "renamed": ("acme/convnext = acme_parts:One", "convnext", r"'convnext'; did you mean 'acme/convnext'\?"),
+    "renamed": ("acme/unheard = acme_parts:One", "unheard", r"'unheard'; did you mean 'acme/unheard'\?"),
     "nearly the name": ("one = acme_parts:One", "onne", r"'onne'; did you mean 'one'\?"),
     "not installed": (
         "one = acme_parts:One",

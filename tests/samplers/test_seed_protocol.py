@@ -64,7 +64,7 @@ def test_it_is_fitted_on_the_test_images_and_every_score_says_so(pixels):
     }
     samplers = {"seed_protocol": make("seed_protocol"), "gmm": make("gmm", num_components=2)}
     model = Identity()
-    assert not fit_samplers(model, samplers, splits, seed=0, device="cpu")
+    assert not fit_samplers(model, samplers, splits, seed=0, device="cpu", batch_size=100)
     assert samplers["seed_protocol"].sample(200, torch.Generator()).mean() > 0.8
     config = EvaluationConfig(
         num_samples=100, metrics=[{"name": "fd", "features": "pixels"}, {"name": "kid", "features": "pixels"}]
