@@ -57,8 +57,9 @@ def _averages_kept(block: nn.Module) -> Iterator[None]:
     """While a block is computed again: BatchNorm's running averages move by nothing, and no batch is counted."""
     norms = [layer for layer in block.children() if isinstance(layer, _BatchNorm)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+    for norm, (_, count) in zip(norms, before, strict=True):
+        # A count of its own: SyncBatchNorm refuses to be without one.
+        norm.momentum, norm.num_batches_tracked = 0.0, None if count is None else count.clone()
     try:
         yield
     finally:

@@ -77,6 +77,19 @@ def test_blocks_with_buffers_of_their_own_kind_are_left_alone():
     assert blocks(nn.Sequential(safe, unsafe, nn.Linear(2, 2))) == [safe]
 
 
+def test_batch_norm_that_is_synchronized_is_computed_again_and_counts_once():
+    plain = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.SiLU())
+    saving = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(plain))  # one process computes it on CPUs, too
+    x = torch.randn(5, 3)
+    plain(x).square().sum().backward()
+    with recomputed(blocks(saving)):
+        y = saving(x)
+    y.square().sum().backward()
+    wanted = dict(plain.named_parameters())
+    assert all(parameter.grad.equal(wanted[name].grad) for name, parameter in saving.named_parameters())
+    assert all(tensor.equal(saving.state_dict()[name]) for name, tensor in plain.state_dict().items())
+
+
 def test_a_run_is_the_same(tmp_path, run):
     settings = {"grad_accumulation": 2, "on_nonfinite": "skip"}
     plain = run(tmp_path / "plain", **settings)[0].state_dict()
