@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch.autograd import DeviceType
 from torch.profiler import profile, record_function, schedule
 
 log = logging.getLogger("genzoo")
@@ -55,8 +56,10 @@ def profiling(folder: Path) -> Iterator[Callable[[], None]]:
 def table(profiler: profile) -> str:
     """Stages by their time on the host, then operators by their own time on the device (the host's without one)."""
     events = profiler.key_averages()
-    seconds = {event.key: event.cpu_time_total / 1e6 for event in events}
-    steps = [event.cpu_time_total / 1e6 for event in profiler.events() if event.name.startswith("ProfilerStep")]
+    # A GPU shows each stage and step once more, without time on the host.
+    seconds = {event.key: event.cpu_time_total / 1e6 for event in events if event.device_type == DeviceType.CPU}
+    on_host = (event for event in profiler.events() if event.device_type == DeviceType.CPU)
+    steps = [event.cpu_time_total / 1e6 for event in on_host if event.name.startswith("ProfilerStep")]
     whole = sum(steps)
     spent = {name: seconds[name] for name in STAGES if name in seconds}
     spent["rest"] = whole - sum(spent.values())
