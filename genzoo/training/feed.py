@@ -96,7 +96,8 @@ class Feed:
                 while True:
                     batch = ahead.popleft().result()
                     ahead.append(thread.submit(next, read))
-                    yield batch.to(self.device, non_blocking=True)
+                    # Only pinned memory is kept until its copy has ended; on MPS a batch was garbage without waiting.
+                    yield batch.to(self.device, non_blocking=batch.is_pinned())
 
     def _read(self, parts: Iterator[np.ndarray]) -> Iterator[Tensor]:
         if not self._streams:

@@ -1,4 +1,5 @@
 import itertools
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -90,3 +91,12 @@ def test_same_batches_on_a_gpu(resident, monkeypatch):
     feeds = [Feed(images, 70, 5, device=torch.device(device), parts=2) for device in ("cpu", "cuda")]
     pairs = itertools.islice(zip(*(feed.batches(3) for feed in feeds), strict=True), 20)
     assert all(b.is_cuda and a.equal(b.cpu()) for a, b in pairs)
+
+
+def test_no_copy_is_left_running_from_memory_that_is_not_pinned(monkeypatch):
+    """On MPS such memory was used anew before the copy had ended."""
+    waited = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda x, device, non_blocking: waited.append(not non_blocking) or x)
+    with closing(Feed(numbered(30), 7, 5, device=torch.device("mps")).batches(0)) as batches:
+        next(batches)
+    assert waited == [True]
