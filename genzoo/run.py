@@ -274,7 +274,7 @@ def _score(
                 write_panels(model, ready, images[recipe.evaluation.reference], folder / "panels", seed=seed,
                              device=device)  # fmt: skip
         made = evaluate(model, samplers, images, recipe.evaluation, seed=seed, device=device, progress=report,
-                        skipped=skipped, processes=Processes(launch.rank, launch.num))  # fmt: skip
+                        skipped=skipped, processes=Processes(launch.rank, launch.num, launch.first))  # fmt: skip
     if not launch.is_main:
         return None
     made["protocol"]["checkpoint_step"] = step

@@ -122,14 +122,40 @@ def test_shares_of_the_weights_come_together_in_the_run_folder(tmp_path):
     assert [score["value"] for score in again] == pytest.approx([score["value"] for score in scores], rel=1e-6)
 
 
+SLOW = """
+import time
+from datetime import timedelta
+import torch.distributed
+from genzoo.cli import main
+from genzoo.evaluation import evaluate
+
+features, scored = evaluate._features, evaluate._scored
+
+def then_impatient(*words):
+    made = features(*words)
+    torch.distributed.set_timeout(timedelta(seconds=5))
+    return made
+
+def slow(*words):
+    evaluate._scored = scored
+    time.sleep(8)
+    return scored(*words)
+
+evaluate._features, evaluate._scored = then_impatient, slow
+main()
+"""
+
+
 def test_processes_share_an_evaluation_and_change_no_value(tmp_path):
+    """The main one scores alone; the others wait for it longer than collectives would let them."""
     folder = tmp_path / "run"
     options = ["evaluation.num_samples=11", "evaluation.num_reference=11", "evaluation.batch_size=2",
                "evaluation.metrics=[fd,kid]", "evaluation.allow_few=true", "samplers=[prior,gmm]"]  # fmt: skip
     run(read(TINY[0], [*TINY[1:], "train.steps=2"]), folder)
     alone = evaluate_run(folder, tuple(options))
     (folder / "samplers" / "gmm.safetensors").unlink()
-    code, out, err = end(start("eval", folder, *options, num=3))
+    (program := tmp_path / "slow.py").write_text(SLOW)
+    code, out, err = end(start("eval", folder, *options, num=3, program=[str(program)]))
     assert code == 0, err
     assert out.count("svae_digits: ") == 1
     shared = json.loads((folder / "metrics.json").read_text())

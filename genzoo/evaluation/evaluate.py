@@ -72,13 +72,9 @@ def evaluate(
             needed = {key_of(metric): extractors[key_of(metric)] for metric, _ in todo}
             num = num_samples_of(generator, config, common.num)
             made = _features(made, num, needed, device, stage(progress, generator), processes)
-            if processes.rank > 0:
-                continue
-            sides = {key: _sides(rows) for key, rows in made.items()}
-            for metric, entry in todo:
-                for part, side in sides[key_of(metric)].items():
-                    for name, value in score(metric, real[key_of(metric), against(config, metric)], side, seed).items():
-                        scores.append({**entry, "metric": name, "part": part, **value})
+            with processes.first(f"scored {generator}"):
+                if processes.rank == 0:
+                    scores += _scored(todo, made, real, config, seed)
     if processes.rank > 0:
         return None
     return {
@@ -176,6 +172,23 @@ def _features(
         own = features.pop((label, part), None)
         found[label][part] = processes.sum(torch.zeros(num, extractors[label].dim) if own is None else own)
     return found
+
+
+def _scored(
+    todo: list[tuple[Config, dict]],
+    features: dict[str, dict[str, Tensor]],
+    real: dict[tuple[str, Reference], Side],
+    config: EvaluationConfig,
+    seed: int,
+) -> list[dict]:
+    """The entries of one generator, from its features: extractor -> part -> num dim."""
+    sides = {key: _sides(rows) for key, rows in features.items()}
+    return [
+        {**entry, "metric": name, "part": part, **value}
+        for metric, entry in todo
+        for part, side in sides[key_of(metric)].items()
+        for name, value in score(metric, real[key_of(metric), against(config, metric)], side, seed).items()
+    ]
 
 
 def _sides(features: dict[str, Tensor]) -> dict[str, Side]:

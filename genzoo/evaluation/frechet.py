@@ -97,7 +97,7 @@ class Statistics:
         while len(features):
             self._factor = None
             part = features[: self.dim - self._num_rows]
-            self._rows[self._num_rows : self._num_rows + len(part)] = part.detach()
+            self._rows[self._num_rows : self._num_rows + len(part)] = part.detach().cpu()  # MPS has no float64
             self._num_rows += len(part)
             features = features[len(part) :]
             if self._num_rows == self.dim:

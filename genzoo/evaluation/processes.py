@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,10 +18,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among them; by default it is alone. `sum` and what follows must be called by all."""
+    """This process among them; by default it is alone. `sum` and what follows must be called by all.
+
+    first(name): a context whose body the main one goes through first, however long that takes; collectives, in which
+    the others would wait for it, have a time limit (NCCL's: 10 minutes). A name serves once.
+    """
 
     rank: int = 0
     num: int = 1
+    first: Callable[[str], AbstractContextManager] = nullcontext
 
     def share(self, num: int) -> np.ndarray:
         """The indices, of num images, that are this process's."""

@@ -41,6 +41,9 @@ class Launch:
         from torch.distributed import PrefixStore
         from torch.distributed.distributed_c10d import _get_default_store
 
+        num, num_gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+        if num > num_gpus > 0:
+            raise UserError(f"{num} processes were launched on a machine of {num_gpus} GPU(s): start one for each GPU")
         state = PartialState(cpu=not torch.accelerator.is_available())
         self.rank, self.num, self.device = state.process_index, state.num_processes, state.device
         self._store = PrefixStore(f"genzoo/{next(_launches)}", _get_default_store())

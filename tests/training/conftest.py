@@ -99,7 +99,7 @@ def train_toy(
         model, objective, images, config, folder=folder, seed=3, resume=resume, panel=panel, progress=progress,
         profile=profile, metadata=metadata,
     )  # fmt: skip
-    return model, objective, result
+    return model.cpu(), objective.cpu(), result
 
 
 @pytest.fixture
