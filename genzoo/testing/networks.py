@@ -194,10 +194,12 @@ def channels_last(subject: Subject) -> None:
 
 
 def meta(subject: Subject) -> None:
-    """Devices: built and run without memory on the meta device, making every tensor where its input is"""
+    """Devices: built or moved, and run without memory on the meta device, making every tensor where its input is"""
     with torch.device("meta"):
         part, x = make(subject)
     outputs(subject, part, x.to("meta"))
+    part, x = make(subject)
+    outputs(subject, part.to("meta"), x.to("meta"))  # a tensor that is no buffer has stayed behind
 
 
 def compiled(subject: Subject) -> None:
