@@ -1,10 +1,21 @@
 """genzoo: a pluggable zoo of generative image models."""
 
+from typing import TYPE_CHECKING
+
 from genzoo.registry import DATASETS, DECODERS, ENCODERS, FEATURES, HEADS, LATENTS, OBJECTIVES, SAMPLERS
 
 __version__ = "0.1.0"
 __all__ = ["DATASETS", "DECODERS", "ENCODERS", "FEATURES", "HEADS", "LATENTS", "OBJECTIVES", "SAMPLERS"]
 __all__ += ["Composition", "Config", "load"]
+
+if TYPE_CHECKING:
+    from genzoo.config import Config
+    from genzoo.parts import Composition
+    from genzoo.run import load
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str):

@@ -55,12 +55,19 @@ class Model(nn.Module):
         return posterior, self.decode(posterior.sample())
 
     def encode(self, x: Tensor) -> Posterior:
-        """b c h w in [0, 1] -> q(z|x)."""
+        """b c h w in [0, 1] -> q(z|x). ValueError for images of another size or type."""
+        self._check(x, self.image_shape, "images b c h w in [0, 1]")
         return self.latent(self.encoder(x))
 
     def decode(self, z: Tensor) -> Composition:
-        """b *latent_shape -> composition."""
+        """b *latent_shape -> composition. ValueError for latents of another shape or type."""
+        self._check(z, self.latent_shape, "latents")
         return self.head(self.latent.expand(z))
+
+    def _check(self, x: Tensor, shape: Shape, what: str) -> None:
+        if tuple(x.shape[1:]) != tuple(shape) or not x.is_floating_point():
+            wanted = " x ".join(map(str, ("b", *shape)))
+            raise ValueError(f"this model takes {what} of {wanted}, floating point; got {x.dtype} {tuple(x.shape)}")
 
 
 def trace(config: ModelConfig, image_shape: Shape, num: int = 2) -> dict[str, Shape]:

@@ -90,6 +90,7 @@ class Objective(Protocol):
     def __call__(self, model, x: Tensor, step: Tensor) -> dict[str, Tensor]:
         """Scalars to log, detached but for "loss". x: b c h w; step: 0-d integer tensor, optimizer steps done.
 
+        model(x) -> (Posterior, Composition); it has `encode`, `decode` and the parts, as in genzoo/model.py.
         Keys by convention: "loss", "rec" and "kl" (nats per image), "mse" (per pixel), "gamma", "beta".
         """
 
@@ -97,13 +98,14 @@ class Objective(Protocol):
 class Sampler(Protocol):
     """`Sampler(config, latent_shape=...)`, an nn.Module whose state_dict is everything `fit` learned."""
 
-    needs_fit: ClassVar[bool]
+    needs_fit: ClassVar[bool]  # False: `fit` is there all the same, and does nothing
+    # Optional: `fit_split: str`, the split whose posteriors are learned ("train"); `protocol: dict`, for its scores.
 
     def fit(self, mean: Tensor, variance: Tensor, seed: int) -> None:
-        """Learn the aggregate posterior from the posteriors of n images: mean and variance, n *latent_shape."""
+        """Learn the aggregate posterior from the posteriors of n images: mean and variance, n *latent_shape, CPU."""
 
     def sample(self, num: int, generator: Generator) -> Tensor:
-        """num *latent_shape on the CPU, float32."""
+        """num *latent_shape on the CPU, float32; chance comes from the generator alone."""
 
 
 class Dataset(Protocol):

@@ -164,7 +164,8 @@ def _edit(tree: dict, key: Place, value: Any) -> None:
         elif isinstance(step, int):
             raise UserError(f"command line: {'.'.join(map(str, key))}: {step} is a list index, but there is no list")
         if following is None:
-            node[step] = value
+            old = node[step] if isinstance(node, list) else node.get(step)
+            node[step] = _with_options(value, old)
             return
         child = node[step] if isinstance(node, list) else node.get(step)
         if isinstance(child, str):
@@ -175,6 +176,15 @@ def _edit(tree: dict, key: Place, value: Any) -> None:
             child = [] if isinstance(following, int) else {}
         node[step] = child
         node = child
+
+
+def _with_options(value: Any, old: Any) -> Any:
+    """In a list, a bare name of a part that was in the old list, once, is that part with its options."""
+    if not (isinstance(value, list) and isinstance(old, list)):
+        return value
+    named = [entry for entry in old if isinstance(entry, dict)]
+    found = {one: [entry for entry in named if entry.get("name") == one] for one in value if isinstance(one, str)}
+    return [dict(found[one][0]) if isinstance(one, str) and len(found[one]) == 1 else one for one in value]
 
 
 def _get(tree: Any, key: Place) -> Any:

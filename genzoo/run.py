@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from genzoo.run_folder import (
     check_data,
     check_folder,
     check_space,
+    check_writable,
     checkpoint_step,
     load_sampler,
     lock_record,
@@ -65,7 +67,7 @@ def check(recipe: Recipe) -> Checked:
 
 def run(
     recipe: Recipe,
-    out: Path | None = None,
+    out: str | Path | None = None,
     *,
     resume: bool = False,
     profile: bool = False,
@@ -82,7 +84,7 @@ def run(
 
     launch = Launch()
     with launch.ends_as_one():
-        return _run(recipe, out or default_folder(recipe), resume, profile, command, launch)
+        return _run(recipe, Path(out or default_folder(recipe)), resume, profile, command, launch)
 
 
 def _run(
@@ -141,19 +143,24 @@ def default_folder(recipe: Recipe) -> Path:
     return Path("runs") / recipe.name
 
 
-def evaluate_run(folder: Path, overrides: tuple[str, ...] = ()) -> dict | None:
+def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = ()) -> dict | None:
     """Score a finished or interrupted run (its newest checkpoint) again and rewrite its metrics.json.
+
+    Where the overrides change what is scored, the scores before stay in metrics-1.json, metrics-2.json, ...
 
     Of several processes (`torchrun`, `accelerate launch`), which share the images, all but the main one return None.
     """
     from genzoo.training.launch import Launch
 
+    folder = Path(folder)
     for word in overrides:
         if not word.startswith(("evaluation.", "samplers", "data.root")):
             raise UserError(f"{word}: a trained run can only change evaluation.*, samplers.* and data.root")
     launch = Launch()
     with launch.ends_as_one():
         recipe = read_recipe(folder, overrides)
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"{folder} cannot be written; score a copy of it")
         parts = check(recipe)
         model = load(folder, launch.device)
         with launch.first("prepared"):
@@ -173,11 +180,12 @@ def sample(folder: Path, num: int, out: Path, *, sampler: str | None = None, par
     """Write `num` samples of a run as PNG files; see `drawn`."""
     from genzoo.evaluation.panels import save_png_samples
 
+    check_writable(out)
     save_png_samples(drawn(folder, num, sampler=sampler, part=part, seed=seed)[0], out)
 
 
 def drawn(
-    folder: Path, num: int, *, sampler: str | None = None, part: str = "y", seed: int = 0
+    folder: str | Path, num: int, *, sampler: str | None = None, part: str = "y", seed: int = 0
 ) -> tuple[Iterator[torch.Tensor], dict]:
     """Batches b c h w in [0, 1] from one of the run's fitted samplers (its first by default).
 
@@ -187,6 +195,7 @@ def drawn(
     from genzoo.evaluation.pictures import samples
     from genzoo.evaluation.posteriors import about
 
+    folder = Path(folder)
     recipe = read_recipe(folder)
     samplers = check(recipe).samplers
     name = sampler or next(iter(samplers))
@@ -195,7 +204,7 @@ def drawn(
     if samplers[name].needs_fit and not load_sampler(folder, recipe, name, samplers[name]):
         raise UserError(f"sampler '{name}' of {folder} has not been fitted yet: `genzoo eval {folder}` does it")
     model = load(folder)
-    said = {"sampler_name": name, "checkpoint_step": checkpoint_step(folder), **about(samplers[name])}
+    said = {"sampler_name": name, "part": part, "checkpoint_step": checkpoint_step(folder), **about(samplers[name])}
     if (split := said["fit_split"]) not in (None, "train"):
         said["note"] = f"the sampler was fitted on the run's split '{split}', which flatters it against those images"
     device = next(model.parameters()).device
@@ -279,6 +288,11 @@ def _score(
         return None
     made["protocol"]["checkpoint_step"] = step
     metrics = {"name": recipe.name, **made, "train": train}
+    old, before = _metrics(folder), read_recipe(folder)
+    if "scores" in old and (before.evaluation, before.samplers) != (recipe.evaluation, recipe.samplers):
+        kept = next(path for n in count(1) if not (path := folder / f"metrics-{n}.json").exists())
+        write(kept, json.dumps(old, indent=2))
+        log.info("the scores before are kept in %s", kept)
     write(folder / "metrics.json", json.dumps(metrics, indent=2))
     return metrics
 

@@ -81,7 +81,7 @@ def check_space(folder: Path, num_bytes: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < num_bytes:
         raise UserError(
-            f"{folder}: the planned checkpoints take {num_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
+            f"{folder}: the planned checkpoints take {num_bytes / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; "
             "make room, lower train.keep, or choose another disk with --out"
         )
 

@@ -37,6 +37,11 @@ def test_model_round(head, size):
     other.load_state_dict(model.state_dict())
     z = posterior.sample()
     assert torch.equal(other.decode(z).image, model.decode(z).image)
+    for wrong in (x[0], x[:, :, 1:], x.repeat(1, 2, 1, 1), (255 * x).byte()):
+        with pytest.raises(ValueError, match=f"takes images .* of b x {size[0]} x {size[1]}.*; got"):
+            model.encode(wrong)
+    with pytest.raises(ValueError, match="takes latents of b x 3, floating point; got"):
+        model.decode(torch.randn(4, 5))
 
 
 @pytest.mark.parametrize(("size", "dim", "expected"), [((1, 32, 32), 32, 12_793_667), ((3, 64, 64), 150, 28_981_683)])

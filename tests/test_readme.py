@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import genzoo
 from genzoo.cli import cli
 from genzoo.recipe import read
 from genzoo.run import check, run
@@ -45,6 +46,17 @@ def test_the_decoder_of_the_readme_trains_a_split_vae(tmp_path):
     ]  # fmt: skip
     metrics = run(read("svae_digits", words, (str(plugin),)), tmp_path / "run")
     assert {entry["part"] for entry in metrics["scores"]} == {"y", "y1", "y2", "mix"}
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    code = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "genzoo.run" in block)
+    words = ["train.steps=2", "train.batch_size=8", "samplers.1.num_components=2", "evaluation.metrics=[]"]
+    assert '["train.steps=500"]' in code
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace('["train.steps=500"]', str(words)), made := {})
+    assert made["metrics"]["name"] == "svae_digits" and made["about"]["sampler_name"] == "gmm"
+    assert sum(map(len, made["batches"])) == 100
+    assert {"load", "Config", "Composition"} <= set(dir(genzoo))  # found by completion, too
 
 
 def test_the_results_are_the_committed_ones():

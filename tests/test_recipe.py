@@ -99,12 +99,25 @@ def test_overrides(recipe):
     assert read(recipe(), ["samplers=[prior]"]).samplers[0].name == "prior"
 
 
+def test_a_list_of_names_keeps_the_options_of_those_it_had(recipe):
+    words = ["samplers=[{name: prior}, {name: gmm, num_components: 3}]", "samplers=[gmm, two_stage, prior]"]
+    made = read(recipe(), words)
+    assert [one.name for one in made.samplers] == ["gmm", "two_stage", "prior"]
+    assert made.samplers[0].num_components == 3
+    assert read(recipe(), [words[0], "samplers=[{name: gmm}]"]).samplers[0].num_components == 100
+    twice = "evaluation.metrics=[{name: fd, features: efficientnet_lite0}, {name: fd, bootstrap: 5}]"
+    made = read(recipe(), [twice, "evaluation.metrics=[fd]"])  # which one is meant?
+    assert made.evaluation.metrics[0].bootstrap is None
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
         ("train.stps=3", "command line: train.stps=3: train.stps: unknown option; did you mean 'steps'"),
         ("train.steps=many", "command line: train.steps=many: train.steps: expected int >= 1, not 'many'"),
         ("train.steps='3'", "command line: train.steps='3': train.steps: expected int >= 1, not '3'"),
+        ("trian.steps=3", "command line: trian.steps=3: trian: unknown option; did you mean 'train'"),
+        ("model.decoder.name=conv", "command line: model.decoder.name=conv: model.decoder: unknown option"),
         ("train.steps", "'train.steps' is not KEY=VALUE"),
         (".=3", "'.=3' is not KEY=VALUE"),
         ("samplers.9.name=gmm", "command line: samplers.9.name: no entry 9 in a list of 2"),

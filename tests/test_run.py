@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 
 import genzoo
+from genzoo.errors import UserError
 from genzoo.recipe import read
 from genzoo.recipe_file import shipped
-from genzoo.run import drawn
+from genzoo.run import drawn, evaluate_run
 
 QUICK = [
     "train.steps=2", "train.batch_size=4", "train.log_every=1", "train.checkpoint_every=1", "train.panel_every=1",
@@ -157,7 +158,6 @@ def test_other_images_are_no_resume_and_are_fitted_anew(tmp_path, call):
 
 
 def test_an_interrupted_continuation_is_not_scored_as_the_shorter_run(finished, tmp_path, monkeypatch):
-    from genzoo.run import evaluate_run
     from genzoo.run import run as run_recipe
     from genzoo.training.signals import Interrupted
 
@@ -180,7 +180,7 @@ def test_eval_scores_again_the_same(finished, tmp_path, call):
     (folder / "metrics.json").unlink()
     code, out, err = call("eval", folder, "--json")
     assert code == 0, err
-    new = json.loads(out)
+    out_before, new = out, json.loads(out)
     for metrics in (old, new):  # the reference's statistics come from the cache now: the last digit may differ
         values = [entry.pop("value") for entry in metrics["scores"]]
         metrics["values"] = pytest.approx(values, rel=1e-9) if metrics is old else values
@@ -193,6 +193,14 @@ def test_eval_scores_again_the_same(finished, tmp_path, call):
     again = json.loads((folder / "metrics.json").read_text())
     assert {entry["num_samples"] for entry in again["scores"]} == {3}
     assert {entry["generator"] for entry in again["scores"]} == {"reconstruction", "prior"}
+    (kept,) = folder.glob("metrics-*.json")  # of the scores before; nothing else has changed what is scored
+    assert json.loads(kept.read_text()) == json.loads(out_before)
+
+
+def test_a_run_that_cannot_be_written_is_not_scored(finished, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(UserError, match="cannot be written; score a copy of it"):
+        evaluate_run(str(finished))
 
 
 def test_a_score_that_cannot_be_had_is_skipped_and_said(tmp_path, call, caplog):
@@ -219,7 +227,9 @@ def test_sample_writes_png_files(finished, tmp_path, call, part, mode):
     pixels = {name: [np.asarray(Image.open(file)) for file in sorted((tmp_path / name).iterdir())] for name in "ab"}
     assert Image.open(files[0]).mode == mode and pixels["a"][0].shape == (32, 32)
     assert all((a == b).all() for a, b in zip(pixels["a"], pixels["b"], strict=True))
-    one, two = (torch.cat(list(drawn(finished, 3, sampler="gmm", part=part, seed=seed)[0])) for seed in (1, 2))
+    made = [drawn(str(finished), 3, sampler="gmm", part=part, seed=seed) for seed in (1, 2)]
+    one, two = (torch.cat(list(images)) for images, _ in made)
+    assert made[0][1]["part"] == part and made[0][1]["sampler_name"] == "gmm"
     assert not torch.equal(one, two)  # a model of two steps: the difference is less than a grey level
 
 
@@ -231,6 +241,8 @@ def test_sample_writes_png_files(finished, tmp_path, call, part, mode):
         (["sample", "RUN", "--num", "0", "--out", "o"], "--num"),
         (["sample", "nowhere", "--num", "1", "--out", "o"], "nowhere is not a run folder"),
         (["eval", "nowhere"], "nowhere is not a run folder"),
+        (["sample", "RUN", "--num", "1", "--out", "RUN/lock.json/o"], "lock.json is no folder; choose another place"),
+        (["check", "./nowhere.py"], "nowhere.py: no such file"),
         (["run", "svae_digit"], "did you mean 'svae_digits'"),
         (["run", "svae_digits", "data.size=33"], "33x33 images cannot be reached by doubling"),
         (["run", "svae_digits", "data.size=36", "model.head.decoder.max_dim=0"], "model.head.decoder.max_dim"),
@@ -247,7 +259,7 @@ def test_sample_writes_png_files(finished, tmp_path, call, part, mode):
     ],
 )  # fmt: skip
 def test_mistakes_end_with_one_message_and_leave_nothing(words, message, finished, call, tmp_path):
-    code, out, err = call(*[str(finished) if word == "RUN" else word for word in words])
+    code, out, err = call(*[word.replace("RUN", str(finished)) for word in words])
     assert code == 2 and message in err and not out
     assert not list(tmp_path.glob("*/*.png")) and not (tmp_path / "runs").exists()
 

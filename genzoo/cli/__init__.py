@@ -95,7 +95,8 @@ def run(
 def evaluate(folder: Path, overrides: tuple, as_json: bool) -> None:
     """Score a finished or interrupted run again; KEY=VALUE may change `evaluation`, `samplers` and `data.root`.
 
-    Several processes share the images: torchrun --nproc-per-node 2 -m genzoo eval RUN.
+    Where they change what is scored, the scores before stay in metrics-1.json, metrics-2.json, ... Several processes
+    share the images: torchrun --nproc-per-node 2 -m genzoo eval RUN.
     """
     from genzoo import run as runs
     from genzoo.cli.summary import summary

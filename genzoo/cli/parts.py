@@ -133,7 +133,8 @@ def check(what: str, options: tuple, backend: str, plugins: tuple, as_json: bool
     for plugin in plugins:
         load_file(plugin)
     kind, slash, name = what.partition("/")
-    if Path(what).exists() and not (slash and kind in KINDS):
+    is_place = Path(what).exists() or what.endswith(".py") or what.startswith((".", "/", "~"))
+    if is_place and not (slash and kind in KINDS):
         load_file(what)
         places = parts_of(what)
     elif slash:

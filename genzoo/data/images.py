@@ -42,6 +42,7 @@ PILLOW_MAX_PIXELS = 2 * 89_478_485  # Pillow refuses more by itself
 LARGE_BYTES = 16 << 20  # files and decoded images above this are handled one at a time, whatever the number of cores
 _one_large = threading.RLock()
 CHUNK = 4  # images a task
+REMEDY = "(repair or remove it; data.skip_corrupt=true leaves such files out)"
 
 Crop = Callable[[int, int], tuple[int, int, int, int]]  # (width, height) -> (left, upper, right, lower)
 
@@ -83,12 +84,11 @@ def load_image(
                 image = image.crop(box)
             return np.asarray(image.resize((width, height), resample)).reshape(height, width, channels)
         except UnidentifiedImageError as error:
-            raise CorruptFile(f"{tree.place(name)} is not an image of the kinds {', '.join(FORMATS)}") from error
-        except Exception as error:  # Pillow's readers raise some ten kinds on bad files
             raise CorruptFile(
-                f"{tree.place(name)} cannot be used: {error} "
-                "(repair or remove it; data.skip_corrupt=true leaves such files out)"
+                f"{tree.place(name)} is not an image of the kinds {', '.join(FORMATS)} {REMEDY}"
             ) from error
+        except Exception as error:  # Pillow's readers raise some ten kinds on bad files
+            raise CorruptFile(f"{tree.place(name)} cannot be used: {error} {REMEDY}") from error
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:

@@ -63,7 +63,10 @@ class FID(Config):
     @classmethod
     def _only_inception(cls, features: Config) -> Config:
         if features.name != "inception":
-            raise ValueError(f"fid is defined on inception features; write {{name: fd, features: {features.name}}}")
+            raise ValueError(
+                f"fid is defined on inception features; on {features.name} the metric is called fd "
+                f"({{name: fd, features: {features.name}}}, or --metric fd)"
+            )
         return features
 
 
