@@ -56,18 +56,20 @@ class Model(nn.Module):
 
     def encode(self, x: Tensor) -> Posterior:
         """b c h w in [0, 1] -> q(z|x). ValueError for images of another size or type."""
-        self._check(x, self.image_shape, "images b c h w in [0, 1]")
+        if tuple(x.shape[1:]) != tuple(self.image_shape) or not x.is_floating_point():
+            raise _unfit("floating-point images in [0, 1]", self.image_shape, x)
         return self.latent(self.encoder(x))
 
     def decode(self, z: Tensor) -> Composition:
-        """b *latent_shape -> composition. ValueError for latents of another shape or type."""
-        self._check(z, self.latent_shape, "latents")
+        """b *latent_shape -> composition. ValueError for latents of another shape."""
+        if tuple(z.shape[1:]) != tuple(self.latent_shape):
+            raise _unfit("latents", self.latent_shape, z)
         return self.head(self.latent.expand(z))
 
-    def _check(self, x: Tensor, shape: Shape, what: str) -> None:
-        if tuple(x.shape[1:]) != tuple(shape) or not x.is_floating_point():
-            wanted = " x ".join(map(str, ("b", *shape)))
-            raise ValueError(f"this model takes {what} of {wanted}, floating point; got {x.dtype} {tuple(x.shape)}")
+
+def _unfit(what: str, shape: Shape, x: Tensor) -> ValueError:
+    wanted = " x ".join(map(str, ("b", *shape)))
+    return ValueError(f"this model takes {what}, {wanted}; got {x.dtype} {tuple(x.shape)}")
 
 
 def trace(config: ModelConfig, image_shape: Shape, num: int = 2) -> dict[str, Shape]:
