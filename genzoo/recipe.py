@@ -69,9 +69,9 @@ def _explain(error: dict, origins: dict[Place, str], path: Path) -> str:
     """One line: where it stands, which key, what is wrong."""
     place: Place = tuple(error["loc"])
     # The place itself, else what was written below it (an edit of an unknown key), else what it is in.
-    below = [key for key in origins if key[: len(place)] == place]
-    around = [place[:n] for n in range(len(place), -1, -1) if place[:n] in origins]
-    origin = next((origins[key] for key in [*around[: place in origins], *below, *around]), str(path))
+    below = [key for key in origins if place and key[: len(place)] == place]
+    around = [place[:n] for n in range(len(place) - 1, -1, -1)]
+    origin = next((origins[key] for key in [place, *below, *around] if key in origins), str(path))
     message = error["msg"].removeprefix("Value error, ")
     given = error.get("input")
     if isinstance(given, str | int | float | bool) and error["type"] not in ("genzoo", "value_error"):

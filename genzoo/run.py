@@ -176,11 +176,13 @@ def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = ()) -> dict | 
             return metrics
 
 
-def sample(folder: Path, num: int, out: Path, *, sampler: str | None = None, part: str = "y", seed: int = 0) -> None:
+def sample(
+    folder: str | Path, num: int, out: str | Path, *, sampler: str | None = None, part: str = "y", seed: int = 0
+) -> None:
     """Write `num` samples of a run as PNG files; see `drawn`."""
     from genzoo.evaluation.panels import save_png_samples
 
-    check_writable(out)
+    check_writable(out := Path(out))
     save_png_samples(drawn(folder, num, sampler=sampler, part=part, seed=seed)[0], out)
 
 
