@@ -1,7 +1,5 @@
 """glibc's allocator, told to keep the memory it has."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import sys

@@ -1,7 +1,5 @@
 """What the annotation of an option says: in words, and which values fit it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import repeat

@@ -1,7 +1,5 @@
 """The user's cache: where prepared data, downloads and statistics are kept between runs."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

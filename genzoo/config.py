@@ -1,7 +1,5 @@
 """The base of every part's options, and the pydantic field that holds "one part of that kind"."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """What plugins bring, what is wrong with them, and which of them a run depends on."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal

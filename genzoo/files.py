@@ -1,7 +1,5 @@
 """Files that are complete or absent, and told apart by what is in them."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import tempfile

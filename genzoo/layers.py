@@ -1,7 +1,5 @@
 """Blocks that several parts share. Sizes are explicit; nothing here is chosen by a recipe."""
 
-from __future__ import annotations
-
 import itertools
 from math import prod
 

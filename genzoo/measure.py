@@ -1,7 +1,5 @@
 """What a recipe will cost, found on the meta device: no data is read, no memory taken, nothing computed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """The model: encoder -> latent -> head, wired so that no recipe repeats a size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """Parts from outside: local files, named by a recipe or `--plugin`. (Installed packages: see the registry.)"""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import sys

@@ -1,7 +1,5 @@
 """The recipe: one frozen tree that is the whole run, read from YAML and `KEY=VALUE` words."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator

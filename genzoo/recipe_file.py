@@ -1,7 +1,5 @@
 """Recipe files: where they are, YAML that remembers its lines, and `KEY=VALUE` edits. Imports no torch."""
 
-from __future__ import annotations
-
 import logging
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The run folder: who may write it, what it says of itself, and the samplers that were fitted in it."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -1,7 +1,5 @@
 """One JSON Schema for recipes, with the options of every installed part in it: editors complete and check by it."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

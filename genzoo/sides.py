@@ -1,7 +1,5 @@
 """What `genzoo fid A B` may name: files, a dataset's split, or what a run generates."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

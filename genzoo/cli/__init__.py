@@ -1,7 +1,5 @@
 """The command line. Results go to stdout, progress and log to stderr; nothing slow is imported before it is needed."""
 
-from __future__ import annotations
-
 import atexit
 import gc
 import json

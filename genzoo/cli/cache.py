@@ -1,7 +1,5 @@
 """`genzoo cache`: reference statistics in the user's cache."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from zipfile import BadZipFile

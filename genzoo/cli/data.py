@@ -1,7 +1,5 @@
 """Commands about datasets."""
 
-from __future__ import annotations
-
 import click
 
 from genzoo.cli.options import plugin_option

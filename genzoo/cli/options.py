@@ -1,7 +1,5 @@
 """Options that several commands share, and what the shell can complete."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import click

@@ -1,7 +1,5 @@
 """Commands about parts: what is registered, what each takes, which plugins bring them, how to write and check one."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import sys

@@ -1,7 +1,5 @@
 """Commands about recipes."""
 
-from __future__ import annotations
-
 import gc
 import json
 import sys

@@ -1,7 +1,5 @@
 """Commands about sets of images: fid, stats, neighbors."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

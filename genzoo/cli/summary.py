@@ -1,7 +1,5 @@
 """metrics.json in words: what the end of a run prints."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from genzoo.evaluation.split import describe

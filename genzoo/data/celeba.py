@@ -1,7 +1,5 @@
 """`celeba`: 202,599 aligned faces, from whichever copy of the set is at hand."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """`digits`: scikit-learn's 1,797 real handwritten digits. Nothing to download."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

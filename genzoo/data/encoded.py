@@ -1,7 +1,5 @@
 """Encoded images that come one after another, from archives or tables: decoded on all cores, in their order."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from functools import partial

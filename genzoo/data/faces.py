@@ -1,7 +1,5 @@
 """`faces`: portraits drawn by the program from parameters. No download: the stand-in for CelebA."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Where a dataset's files are: the `root` option, what identifies a file, and trees of files in a folder or a zip."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

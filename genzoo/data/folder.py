@@ -1,7 +1,5 @@
 """`folder`: your own images, in any tree of folders or a zip of one."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """`hf`: a column of images of a Hugging Face dataset, from the hub or from this machine."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice

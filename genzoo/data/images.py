@@ -1,7 +1,5 @@
 """Image files -> uint8 arrays: decoding with guards, cropping, resizing, on all cores."""
 
-from __future__ import annotations
-
 import io
 import logging
 import os

@@ -5,8 +5,6 @@ A head is an egg-shaped surface of which every pixel knows its place. Features a
 and a sky light shade it. All images of a batch are drawn at once; edges are antialiased by their distance in pixels.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 # Pictures are 3 b h w, masks and coordinates b h w, parameters b 1 1, colours 3 b 1 1; float32, colours linear (sRGB

@@ -1,7 +1,5 @@
 """What the datasets of images of any size share: their options, and what is done to an image."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from genzoo.config import Config

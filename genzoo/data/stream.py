@@ -1,7 +1,5 @@
 """Images that stay in tar shards: an index says where each one lies, and they are read when they are asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice

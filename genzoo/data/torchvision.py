@@ -3,8 +3,6 @@
 The files are read here rather than by torchvision: its MNIST holds a split in memory, its CIFAR-10 loads pickles.
 """
 
-from __future__ import annotations
-
 import gzip
 import pickletools
 import struct

@@ -1,7 +1,5 @@
 """`webdataset`: images in tar shards, on this machine or behind any address that fsspec opens."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import lzma

@@ -1,7 +1,5 @@
 """DCGAN-style convolutional decoder."""
 
-from __future__ import annotations
-
 import itertools
 
 from pydantic import Field

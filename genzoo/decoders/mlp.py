@@ -1,7 +1,5 @@
 """Fully connected decoder."""
 
-from __future__ import annotations
-
 import itertools
 
 from pydantic import Field, PositiveInt

@@ -1,7 +1,5 @@
 """The Split VAE's residual decoder."""
 
-from __future__ import annotations
-
 import itertools
 
 from pydantic import Field

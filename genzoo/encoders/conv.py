@@ -1,7 +1,5 @@
 """DCGAN-style convolutional encoder."""
 
-from __future__ import annotations
-
 from pydantic import Field
 from torch import Tensor, nn
 

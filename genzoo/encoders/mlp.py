@@ -1,7 +1,5 @@
 """Fully connected encoder."""
 
-from __future__ import annotations
-
 import itertools
 from math import prod
 

@@ -1,7 +1,5 @@
 """The Split VAE's residual encoder."""
 
-from __future__ import annotations
-
 from pydantic import Field
 from torch import Tensor, nn
 

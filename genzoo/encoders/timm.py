@@ -1,7 +1,5 @@
 """Any timm backbone as the encoder."""
 
-from __future__ import annotations
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """`genzoo fid A B`: the scores of one set of images against another."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 

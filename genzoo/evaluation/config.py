@@ -1,7 +1,5 @@
 """The recipe's `evaluation`: which scores, of how many images. Cheap to import."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Annotated, Any

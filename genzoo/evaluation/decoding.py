@@ -6,8 +6,6 @@ are the other way round: handing 500x400 pixels from process to process costs mo
 workers, 651 with two threads). Nothing here imports PyTorch: a worker starts in a third of a second.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import multiprocessing

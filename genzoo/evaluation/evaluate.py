@@ -1,7 +1,5 @@
 """The evaluator: latents -> images -> features -> scores. Every image is made once, whatever is measured on it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 

@@ -1,7 +1,5 @@
 """The feature extractor that a metric names, with a protocol that tells it from every other one."""
 
-from __future__ import annotations
-
 import json
 from contextlib import AbstractContextManager
 from importlib.metadata import distribution

@@ -1,7 +1,5 @@
 """Kernel Inception Distance, on any features."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

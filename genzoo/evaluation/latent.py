@@ -1,7 +1,5 @@
 """Diagnostics of the latent: which variables carry information, and whether their variances add up."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 

@@ -3,8 +3,6 @@
 A side's manifold is the union of balls about its points, each reaching to the point's k-th nearest neighbour.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

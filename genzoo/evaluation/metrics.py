@@ -1,7 +1,5 @@
 """From two sets of features to the scores that one configured metric makes of them."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from genzoo.config import Config

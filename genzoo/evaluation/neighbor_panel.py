@@ -1,7 +1,5 @@
 """Samples beside their nearest training images, to be looked at for copies."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

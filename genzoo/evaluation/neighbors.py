@@ -1,7 +1,5 @@
 """Nearest training neighbours of samples: which they are, and how many samples are copies."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Pictures of what a model makes, as PNG files: panels of a composition's parts, grids, and single images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 

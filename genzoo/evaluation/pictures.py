@@ -1,7 +1,5 @@
 """The pictures a run leaves: what its model makes of real images and of each sampler's latents."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 

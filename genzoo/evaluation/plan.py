@@ -1,7 +1,5 @@
 """What an evaluation will score, known before an image is made."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

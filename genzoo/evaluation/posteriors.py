@@ -1,7 +1,5 @@
 """The posteriors of a split's images, and the samplers that learn them."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The processes that share one evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Scores of several runs side by side, ranked only where they were made alike."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from genzoo.evaluation.record import differences

@@ -1,7 +1,5 @@
 """What a score states beside its value, and whether two scores were made alike."""
 
-from __future__ import annotations
-
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version

@@ -1,7 +1,5 @@
 """The Frechet distance of other numbers of samples than there are: its limit, and its error bar."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """One side of a comparison: a folder or zip of image files, an .npz of images or statistics, a split of a dataset."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections import Counter

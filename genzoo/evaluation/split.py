@@ -1,7 +1,5 @@
 """Diagnostics of a composition: how its maps share the image out among the branches."""
 
-from __future__ import annotations
-
 import itertools
 from math import log
 

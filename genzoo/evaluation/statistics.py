@@ -1,7 +1,5 @@
 """Reference statistics on disk: our own .npz files, others' layouts, and the cache by content and protocol."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Container

@@ -1,7 +1,5 @@
 """CLIP's image features."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pydantic import Field

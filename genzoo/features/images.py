@@ -1,7 +1,5 @@
 """What every feature extractor does to images first."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

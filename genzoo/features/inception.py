@@ -1,7 +1,5 @@
 """The features that "FID" means: the 2015 InceptionV3 of TensorFlow, as clean-fid runs it."""
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """Features of any pretrained timm network, DINOv2 among them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pydantic import Field

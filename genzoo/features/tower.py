@@ -1,7 +1,5 @@
 """A pretrained timm network as a feature extractor: its weights found, identified and loaded, its input prepared."""
 
-from __future__ import annotations
-
 import urllib.request
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The decoders under a head that mixes several images: one shared trunk, or a decoder for each."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """The split generalised to K branches."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

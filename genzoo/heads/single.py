@@ -1,7 +1,5 @@
 """The head of the plain VAE."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from genzoo.config import Config, build, part

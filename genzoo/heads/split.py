@@ -1,7 +1,5 @@
 """The Split VAE's composition head."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

@@ -1,7 +1,5 @@
 """Diagonal Gaussian latent."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import prod
 

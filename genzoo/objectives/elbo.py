@@ -1,7 +1,5 @@
 """The evidence lower bound, with the ways of weighing its two terms."""
 
-from __future__ import annotations
-
 import math
 from typing import Literal
 

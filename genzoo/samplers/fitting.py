@@ -1,7 +1,5 @@
 """What samplers that train a network share: standardised latents and one small training loop."""
 
-from __future__ import annotations
-
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A normalising flow on latents."""
 
-from __future__ import annotations
-
 from pydantic import Field
 from torch import Generator, Tensor, nn
 

@@ -1,7 +1,5 @@
 """Flow matching on latents."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Ex-post density estimation with a Gaussian mixture."""
 
-from __future__ import annotations
-
 from math import prod
 from typing import ClassVar, Literal
 

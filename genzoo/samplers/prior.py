@@ -1,7 +1,5 @@
 """The model's own prior."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import torch

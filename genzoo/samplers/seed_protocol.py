@@ -1,7 +1,5 @@
 """The published protocol of ex-post density estimation, kept for comparison with published numbers."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from genzoo.config import Config

@@ -1,7 +1,5 @@
 """The second stage of the two-stage VAE: a small VAE on latents."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

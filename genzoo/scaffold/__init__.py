@@ -1,7 +1,5 @@
 """`genzoo new`: a package with one working part of its own, from the templates (*.txt) in this folder."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile

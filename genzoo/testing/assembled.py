@@ -1,7 +1,5 @@
 """Checks of a part in an assembled model: a decoder in every head, the others in a whole model."""
 
-from __future__ import annotations
-
 import torch
 
 from genzoo.config import build

@@ -1,7 +1,5 @@
 """Run every check of a part's kind and collect what each found."""
 
-from __future__ import annotations
-
 import inspect
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Checks of datasets and feature extractors."""
 
-from __future__ import annotations
-
 import inspect
 import json
 from hashlib import sha256

@@ -1,7 +1,5 @@
 """Checks of objectives and samplers."""
 
-from __future__ import annotations
-
 import math
 
 import torch

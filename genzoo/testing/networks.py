@@ -1,7 +1,5 @@
 """Checks of encoders, latents, decoders and heads: everything a trainer and an evaluator will ask of a module."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

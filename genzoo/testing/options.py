@@ -1,7 +1,5 @@
 """Checks of a part's Config: what recipes, `genzoo show` and the JSON schema need of it."""
 
-from __future__ import annotations
-
 import json
 
 from genzoo.annotations import annotation_of, holds_part

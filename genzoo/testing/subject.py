@@ -1,7 +1,5 @@
 """The part under examination, and the one exception a check raises."""
 
-from __future__ import annotations
-
 import traceback
 from dataclasses import dataclass
 from typing import Any

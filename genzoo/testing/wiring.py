@@ -1,7 +1,5 @@
 """Encoders, latents, decoders and heads under examination: the sizes they are built at, their input and output."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Exponential moving average of a model's weights."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn

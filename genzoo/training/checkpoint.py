@@ -5,8 +5,6 @@
 the disk, and renamed.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import logging

@@ -1,7 +1,5 @@
 """How often torch.compile had to compile: a graph that is compiled again and again costs more than it gains."""
 
-from __future__ import annotations
-
 from torch._dynamo.utils import get_compilation_metrics
 
 

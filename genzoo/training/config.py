@@ -1,7 +1,5 @@
 """The recipe's `train` section. Importing this costs no torch: a recipe is checked before anything slow is loaded."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Any, Literal
 

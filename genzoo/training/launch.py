@@ -1,7 +1,5 @@
 """The processes of `accelerate launch` or `torchrun`: the main one goes first, and they end as one."""
 
-from __future__ import annotations
-
 import atexit
 import logging
 import os

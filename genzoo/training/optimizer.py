@@ -1,7 +1,5 @@
 """timm's optimizers and schedules by name, checked before a run spends any time."""
 
-from __future__ import annotations
-
 import inspect
 
 import torch

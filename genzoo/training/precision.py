@@ -1,7 +1,5 @@
 """Which number format to train in."""
 
-from __future__ import annotations
-
 import copy
 import time
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """`genzoo run --profile`: a Chrome trace of a few steps, and a table of where their time went."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 Chen et al., "Training deep nets with sublinear memory cost" (arXiv 1604.06174).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial

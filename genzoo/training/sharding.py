@@ -4,8 +4,6 @@ Each process keeps a share of every weight, gradient and optimizer state, as DTe
 outside is ever made whole: `whole` and `share_like` go between the two, so that files hold plain tensors.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from typing import Any

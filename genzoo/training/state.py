@@ -1,7 +1,5 @@
 """Everything that training changes, how it is set up, and how it is saved and restored."""
 
-from __future__ import annotations
-
 import copy
 import json
 import logging

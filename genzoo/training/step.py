@@ -1,7 +1,5 @@
 """One step's computation, and its randomness."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

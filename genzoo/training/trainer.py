@@ -4,8 +4,6 @@ The randomness of step i is seeded by (seed, i, process), and its images are a f
 needs no random state, and neither panels nor measurements between steps can change what training does.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

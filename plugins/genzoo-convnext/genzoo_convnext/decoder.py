@@ -1,7 +1,5 @@
 """ConvNeXt turned round."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """Sub-pixel convolution."""
 
-from __future__ import annotations
-
 import itertools
 
 from pydantic import Field

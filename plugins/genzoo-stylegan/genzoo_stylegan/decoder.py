@@ -1,7 +1,5 @@
 """StyleGAN2's synthesis network as a decoder."""
 
-from __future__ import annotations
-
 import itertools
 from math import prod
 

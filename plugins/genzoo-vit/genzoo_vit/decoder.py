@@ -1,7 +1,5 @@
 """A transformer that paints patches."""
 
-from __future__ import annotations
-
 import math
 
 import torch
