@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from genzoo.config import config_of
 from genzoo.errors import UserError, nearest, reason
-from genzoo.plugins import load_file, parts_of
+from genzoo.plugin_files import load_file, parts_of
 from genzoo.registry import KINDS, entry_points, imported
 
 

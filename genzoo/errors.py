@@ -1,15 +1,47 @@
-"""The one exception a user's mistake raises: a message that names the place and the remedy."""
+"""The one exception a user's mistake raises: a message that names the place and the remedy.
+
+Whatever a message quotes, of a recipe, a file name or a plugin, may have been written by anybody. Here, in one place,
+it is shortened and loses what a terminal would act on.
+"""
+
+LONGEST = 2000  # characters of one line of a message
 
 
 class UserError(Exception):
     """Something the user can put right. The command line prints the message alone and exits 2."""
+
+    def __init__(self, message: object = ""):
+        super().__init__("\n".join(shortened(line, LONGEST) for line in clean(str(message)).split("\n")))
+
+
+def clean(text: str) -> str:
+    """Text with control characters, direction marks and lone surrogates as escapes; line breaks stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one == "\n" or one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+    )
+
+
+def shortened(text: str, longest: int) -> str:
+    """Text without its middle where it is longer than that: the place stands in front, the remedy at the end."""
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest * 2 // 3]} [... {len(text) - longest:,} characters ...] {text[-(longest // 3) :]}"
+
+
+def quoted(value: object) -> str:
+    """A value as a message shows it: its repr, on one line and not long."""
+    if isinstance(value, str):
+        value = shortened(value, 200)
+    return shortened(clean(repr(value)), 240)
 
 
 def nearest(name: str, known) -> str:
     """`"; did you mean 'resnet'?"` when a known name is close, else an empty string."""
     import difflib
 
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    match = difflib.get_close_matches(name[:100], list(known), n=1, cutoff=0.6)
     return f"; did you mean '{match[0]}'?" if match else ""
 
 
@@ -17,5 +49,5 @@ def reason(error: BaseException) -> str:
     """One line that says why code from outside failed, with the remedy where it is known."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"the package '{error.name.partition('.')[0]}' is not installed ({error})"
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:500]}" if text else type(error).__name__
+    text = shortened(" ".join(str(error).split()), 500)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,5 +1,6 @@
 """The recipe: one frozen tree that is the whole run, read from YAML and `KEY=VALUE` words."""
 
+import logging
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
@@ -8,10 +9,12 @@ from genzoo.config import Config, Strict, part
 from genzoo.errors import UserError
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.model import ModelConfig
-from genzoo.plugins import load_file
+from genzoo.plugin_files import load_named
 from genzoo.recipe_file import Place, apply, dump, find, load
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
 from genzoo.training.config import TrainConfig
+
+log = logging.getLogger("genzoo")
 
 
 class Recipe(Strict):
@@ -43,24 +46,39 @@ class Recipe(Strict):
         return dump(self.model_dump(mode="json"))
 
 
-def read(source: str | Path, overrides: list[str] | tuple[str, ...] = (), plugins: tuple[str, ...] = ()) -> Recipe:
+def read(
+    source: str | Path,
+    overrides: list[str] | tuple[str, ...] = (),
+    plugins: tuple[str, ...] | list[str] = (),
+    *,
+    execute: bool = False,
+) -> Recipe:
     """Parse a recipe file (or the name of a shipped one), with `KEY=VALUE` edits made before it is checked.
 
-    UserError lists every mistake with its file and line, or the command-line word it came from.
+    plugins: files to be executed, in the place of those of the same names in the recipe. The recipe's own are executed
+    with `execute`, or where a run of this user's has executed them before (genzoo.plugin_files). UserError lists every
+    mistake with its file and line, or the command-line word it came from.
     """
     path = find(source)
     tree, origins = load(path)
     apply(tree, origins, overrides)
+    passed_over: list[str] = []
     listed = tree.get("plugins") or []
-    if isinstance(listed, list):  # resolved, so that the run folder's copy finds them from anywhere
-        listed = [str((path.parent / str(plugin)).resolve()) for plugin in listed]
-        tree["plugins"] = list(dict.fromkeys(listed + [str(Path(plugin).resolve()) for plugin in plugins]))
-        for plugin in tree["plugins"]:
-            load_file(plugin)
+    if isinstance(listed, list) and all(isinstance(plugin, str) for plugin in listed):
+        given = [str(Path(plugin).resolve()) for plugin in plugins]
+        replaced = {Path(plugin).name: plugin for plugin in given}
+        named = [str((path.parent / plugin).resolve()) for plugin in listed]  # found from anywhere
+        named = [replaced.get(Path(plugin).name, plugin) for plugin in named]
+        tree["plugins"] = list(dict.fromkeys([*named, *given]))
+        passed_over = load_named(path, tree["plugins"], given, execute)
     try:
-        return Recipe.model_validate(tree)
+        recipe = Recipe.model_validate(tree)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(line, origins, path) for line in error.errors())) from None
+        lines = [_explain(line, origins, path) for line in error.errors()]
+        raise UserError("\n".join([*lines, *passed_over])) from None
+    for sentence in passed_over:
+        log.warning(sentence)
+    return recipe
 
 
 def _explain(error: dict, origins: dict[Place, str], path: Path) -> str:

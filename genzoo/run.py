@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
@@ -28,6 +28,7 @@ from genzoo.run_folder import (
     check_space,
     check_writable,
     checkpoint_step,
+    keep_plugins,
     load_sampler,
     lock_record,
     locked,
@@ -116,7 +117,9 @@ def _run(
     with locked(folder) if launch.is_main else nullcontext(), said_how_to_go_on(folder):
         if launch.is_main:
             write_recipe(folder, recipe)
-            write(folder / "lock.json", json.dumps(lock_record(recipe, splits, command, launch.num, before), indent=2))
+            kept = keep_plugins(folder, recipe, before)
+            record = lock_record(recipe, splits, command, launch.num, kept, before)
+            write(folder / "lock.json", json.dumps(record, indent=2))
         x = read(splits[recipe.evaluation.reference].images, slice(12)).float() / 255
         z = torch.randn(len(x), *model.latent_shape, generator=torch.Generator().manual_seed(recipe.seed))
 
@@ -143,8 +146,10 @@ def default_folder(recipe: Recipe) -> Path:
     return Path("runs") / recipe.name
 
 
-def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = ()) -> dict | None:
+def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = (), plugins: Sequence[str] = ()) -> dict | None:
     """Score a finished or interrupted run (its newest checkpoint) again and rewrite its metrics.json.
+
+    plugins: files to be executed for it (genzoo.plugin_files).
 
     Where the overrides change what is scored, the scores before stay in metrics-1.json, metrics-2.json, ...
 
@@ -158,11 +163,11 @@ def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = ()) -> dict | 
             raise UserError(f"{word}: a trained run can only change evaluation.*, samplers.* and data.root")
     launch = Launch()
     with launch.ends_as_one():
-        recipe = read_recipe(folder, overrides)
+        recipe = read_recipe(folder, overrides, plugins)
         if not os.access(folder, os.W_OK):
             raise UserError(f"{folder} cannot be written; score a copy of it")
         parts = check(recipe)
-        model = load(folder, launch.device)
+        model = load(folder, launch.device, plugins)
         with launch.first("prepared"):
             splits = prepare_splits(parts, recipe)
         train = _metrics(folder).get("train")
@@ -177,35 +182,48 @@ def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = ()) -> dict | 
 
 
 def sample(
-    folder: str | Path, num: int, out: str | Path, *, sampler: str | None = None, part: str = "y", seed: int = 0
+    folder: str | Path,
+    num: int,
+    out: str | Path,
+    *,
+    sampler: str | None = None,
+    part: str = "y",
+    seed: int = 0,
+    plugins: Sequence[str] = (),
 ) -> None:
     """Write `num` samples of a run as PNG files; see `drawn`."""
     from genzoo.evaluation.panels import save_png_samples
 
     check_writable(out := Path(out))
-    save_png_samples(drawn(folder, num, sampler=sampler, part=part, seed=seed)[0], out)
+    save_png_samples(drawn(folder, num, sampler=sampler, part=part, seed=seed, plugins=plugins)[0], out)
 
 
 def drawn(
-    folder: str | Path, num: int, *, sampler: str | None = None, part: str = "y", seed: int = 0
+    folder: str | Path,
+    num: int,
+    *,
+    sampler: str | None = None,
+    part: str = "y",
+    seed: int = 0,
+    plugins: Sequence[str] = (),
 ) -> tuple[Iterator[torch.Tensor], dict]:
     """Batches b c h w in [0, 1] from one of the run's fitted samplers (its first by default).
 
     And what a score must say of these images: the sampler, what it was fitted on, the checkpoint. part: y, or a branch
-    or map by name. With the run's seed these are the images that its scores are about.
+    or map by name. With the run's seed these are the images that its scores are about. plugins: as `load` takes them.
     """
     from genzoo.evaluation.pictures import samples
     from genzoo.evaluation.posteriors import about
 
     folder = Path(folder)
-    recipe = read_recipe(folder)
+    recipe = read_recipe(folder, plugins=plugins)
     samplers = check(recipe).samplers
     name = sampler or next(iter(samplers))
     if name not in samplers:
         raise UserError(f"run {folder} has no sampler '{name}' (its recipe names: {', '.join(samplers)})")
     if samplers[name].needs_fit and not load_sampler(folder, recipe, name, samplers[name]):
         raise UserError(f"sampler '{name}' of {folder} has not been fitted yet: `genzoo eval {folder}` does it")
-    model = load(folder)
+    model = load(folder, plugins=plugins)
     said = {"sampler_name": name, "part": part, "checkpoint_step": checkpoint_step(folder), **about(samplers[name])}
     if (split := said["fit_split"]) not in (None, "train"):
         said["note"] = f"the sampler was fitted on the run's split '{split}', which flatters it against those images"
@@ -213,16 +231,17 @@ def drawn(
     return samples(model, samplers[name], num, seed=seed, device=device, part=part), said
 
 
-def load(folder: str | Path, device: str | torch.device | None = None) -> Model:
+def load(folder: str | Path, device: str | torch.device | None = None, plugins: Sequence[str] = ()) -> Model:
     """The trained model of a run folder, in eval mode: `genzoo.load("runs/svae_digits")`.
 
     The weights are the newest checkpoint's (their moving average where the recipe has `train.ema`). device: by default
-    the GPU where there is one.
+    the GPU where there is one. plugins: files that register parts of it, to be executed. Those that a run of yours has
+    executed before need not be named; any other file is not executed, and UserError says which.
     """
     from genzoo.training.checkpoint import load_model
 
     folder = Path(folder)
-    recipe = read_recipe(folder)
+    recipe = read_recipe(folder, plugins=plugins)
     model = Model(recipe.model, build(DATASETS, recipe.data).image_shape)
     load_model(folder, model)
     if recipe.train.channels_last:  # as it was trained: another layout rounds otherwise

@@ -1,10 +1,11 @@
 """The run folder: who may write it, what it says of itself, and the samplers that were fitted in it."""
 
 import json
+import logging
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +17,15 @@ from genzoo.doctor import origins, used
 from genzoo.errors import UserError
 from genzoo.evaluation.record import versions
 from genzoo.parts import Sampler
+from genzoo.plugin_files import executed, keep
 from genzoo.recipe import Recipe, read
 from genzoo.training.checkpoint import newest, read_state, replace_text
 from genzoo.training.signals import resume_command
 
+log = logging.getLogger("genzoo")
+
 # What may differ from the recipe a run was started with when it goes on: nothing that changed its past.
-FREE_ON_RESUME = {"evaluation", "samplers", "data.root"} | {
+FREE_ON_RESUME = {"evaluation", "samplers", "data.root", "plugins"} | {
     f"train.{key}"
     for key in (
         "steps",
@@ -38,6 +42,12 @@ FREE_ON_RESUME = {"evaluation", "samplers", "data.root"} | {
 }
 
 
+def is_run_folder(folder: Path) -> bool:
+    """Whether a run lives there: a folder of anything may hold a recipe.yaml."""
+    files = all((folder / name).is_file() for name in ("recipe.yaml", "lock.json"))
+    return files and any((folder / "checkpoints").glob("step-*"))
+
+
 def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
     """A new run never writes into an old one's folder; a resumed one must be the same run."""
     check_writable(folder)
@@ -47,7 +57,8 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
         return
     if not (folder / "recipe.yaml").is_file():
         return  # nothing was started yet
-    old, new = (dict(leaves(r.model_dump(mode="json"))) for r in (read(folder / "recipe.yaml"), recipe))
+    begun = read_recipe(folder, plugins=[plugin for plugin in recipe.plugins if plugin in executed])
+    old, new = (dict(leaves(r.model_dump(mode="json"))) for r in (begun, recipe))
     changed = [
         f"{key}: {old.get(key)} -> {new.get(key)}"
         for key in sorted(old.keys() | new.keys())
@@ -125,15 +136,18 @@ def lock_record(
     splits: dict[str, Split],
     command: list[str] | None,
     num_processes: int,
+    plugin_files: dict[str, str],
     before: dict | None = None,
 ) -> dict:
     """lock.json: what a number made in this run depended on besides the recipe.
 
-    before: the record of the run's earlier part, which is kept under "before" as far as it may differ.
+    plugin_files: path -> sha256. before: the record of the run's earlier part, which is kept under "before" as far as
+    it may differ.
     """
     return {
         "versions": versions(),
         "plugins": used(recipe),
+        "plugin_files": plugin_files,
         "data": {name: {"num_images": len(split), "sha256": split.sha256} for name, split in splits.items()},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "num_processes": num_processes,
@@ -141,20 +155,23 @@ def lock_record(
         "command": command,
         "before": [
             *before.get("before", []),
-            {key: before[key] for key in ("versions", "device", "num_processes", "command")},
+            {key: before.get(key) for key in ("versions", "device", "num_processes", "command", "plugin_files")},
         ]
         if before
         else [],
     }
 
 
-def read_recipe(folder: Path, overrides: tuple[str, ...] = ()) -> Recipe:
-    """The recipe of a run; when it names a part that is not here, lock.json says where that came from."""
+def read_recipe(folder: Path, overrides: tuple[str, ...] = (), plugins: Sequence[str] = ()) -> Recipe:
+    """The recipe of a run; when it names a part that is not here, lock.json says where that came from.
+
+    plugins: files to be executed (genzoo.recipe.read).
+    """
     path = folder / "recipe.yaml"
     if not path.is_file():
         raise UserError(f"{folder} is not a run folder: it has no recipe.yaml (`genzoo run RECIPE --out {folder}`)")
     try:
-        return read(path, overrides)
+        return read(path, overrides, plugins)
     except UserError as error:
         lock = read_lock(folder)
         raise UserError(f"{error}{origins(lock['plugins'] if lock else {})}") from error
@@ -162,6 +179,20 @@ def read_recipe(folder: Path, overrides: tuple[str, ...] = ()) -> Recipe:
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
     write(folder / "recipe.yaml", f"# genzoo run {shlex.quote(str(folder / 'recipe.yaml'))}\n{recipe.to_yaml()}")
+
+
+def keep_plugins(folder: Path, recipe: Recipe, before: dict | None) -> dict[str, str]:
+    """Copy the recipe's plugin files into the run folder; their sha256. A warning where the run was begun with others.
+
+    before: lock.json of the run's earlier part.
+    """
+    kept = keep(folder, recipe.plugins)
+    begun = {Path(path).name: digest for path, digest in (before or {}).get("plugin_files", {}).items()}
+    for path, digest in kept.items():
+        if (old := begun.get(Path(path).name, digest)) != digest:
+            log.warning("plugin %s is not the one that %s was begun with: that one is kept as %s", path, folder,
+                        folder / "plugins" / f"{old[:12]}-{Path(path).name}")  # fmt: skip
+    return kept
 
 
 def save_sampler(folder: Path, recipe: Recipe, name: str, sampler: Sampler, data: str) -> None:

@@ -1,5 +1,6 @@
 """What `genzoo fid A B` may name: files, a dataset's split, or what a run generates."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,27 +16,47 @@ from genzoo.evaluation.sources import Images, find, from_array
 from genzoo.evaluation.statistics import Known
 from genzoo.registry import DATASETS
 from genzoo.run import drawn
+from genzoo.run_folder import is_run_folder
 
 
 def is_run(name: str) -> bool:
     """Whether that side is what a run generates."""
-    return (Path(name.partition(":")[0]) / "recipe.yaml").is_file()
+    return _run_in(name) is not None
 
 
-def side(name: str, num: int | None = None, seed: int = 0, root: str | None = None) -> Images | Known:
+def _run_in(name: str) -> tuple[Path, list[str]] | None:
+    """The run folder in RUN[:SAMPLER[:PART]], whose path may hold colons itself, and the words behind it.
+
+    A folder of images that holds a recipe is no run: a run has checkpoints and a lock.json.
+    """
+    words = name.split(":")
+    for behind in range(min(3, len(words))):
+        folder = Path(":".join(words[: len(words) - behind]))
+        if is_run_folder(folder):
+            return folder, words[len(words) - behind :]
+    return None
+
+
+def side(
+    name: str, num: int | None = None, seed: int = 0, root: str | None = None, plugins: Sequence[str] = ()
+) -> Images | Known:
     """A folder or zip of images, an .npz of images or statistics, dataset:split, or RUN[:SAMPLER[:PART]].
 
     num: at most so many images (of a run: exactly so many, 10,000 by default). root: where the dataset's files are.
-    UserError says what is accepted.
+    plugins: files to be executed for a run (genzoo.plugin_files). UserError says what is accepted.
     """
-    folder, *rest = name.split(":")
-    if is_run(name):
+    if found := _run_in(name):
+        folder, rest = found
         sampler, image = [*rest, None, None][:2]
-        made, about = drawn(Path(folder), num or 10_000, sampler=sampler or None, part=image or "y", seed=seed)
+        made, about = drawn(
+            folder, num or 10_000, sampler=sampler or None, part=image or "y", seed=seed, plugins=plugins
+        )
         batches = [quantize(batch).permute(0, 2, 3, 1).numpy() for batch in made]
         images = from_array(name, np.concatenate(batches))
         images.about = about
         return images
+    if all((Path(name) / file).is_file() for file in ("recipe.yaml", "lock.json")):
+        raise UserError(f"{name} is a run without a checkpoint: there is nothing to sample from yet")
     return find(
         name, lambda path: Tree(path, SUFFIXES), lambda dataset, split: _split(dataset, split, root), open_arrays, num
     )

@@ -25,7 +25,7 @@ LAYERS = [
     ZOO,
     {"layers"},
     {"doctor"},
-    {"plugins", "recipe_file", "scaffold"},
+    {"plugins", "plugin_files", "recipe_file", "scaffold"},
     {"config", "cache", "allocator"},
     {"annotations", "files"},
     {"registry"},

@@ -164,7 +164,7 @@ def test_plugins_are_found_relative_to_the_recipe(recipe, tmp_path):
         "        hidden_dims: list[int] = [3]\n"
     )
     text = TEXT.replace("      name: resnet\n      base_dim: 16", "      name: test_recipe/mine")
-    made = read(recipe(text + "plugins: [mine.py]\n"))
+    made = read(recipe(text + "plugins: [mine.py]\n"), execute=True)
     assert made.model.head.decoder.hidden_dims == [3]
     assert made.plugins == [str(tmp_path / "mine.py")]
 

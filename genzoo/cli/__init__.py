@@ -19,8 +19,15 @@ from genzoo.cli.options import as_json, complete_recipe, plugin_option
 from genzoo.cli.parts import check, list_parts, list_plugins, new, show
 from genzoo.cli.recipes import recipes
 from genzoo.cli.scores import fid, neighbors, stats
-from genzoo.errors import UserError
+from genzoo.errors import UserError, clean
 from genzoo.training.signals import Interrupted
+
+
+class Plain(logging.Formatter):
+    """What is logged may quote file names and recipes: without what a terminal would act on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return clean(super().format(record))
 
 
 def main() -> None:
@@ -28,7 +35,9 @@ def main() -> None:
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     keep_freed_memory()
     atexit.register(gc.freeze)  # Python's last look at PyTorch's objects takes half a second and finds nothing
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Plain("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("genzoo").setLevel(logging.INFO)
     try:
         sys.exit(cli(arguments, prog_name="genzoo", standalone_mode=False) or 0)
@@ -51,9 +60,9 @@ def main() -> None:
         if isinstance(error, UserError):
             click.echo(f"genzoo: {error}", err=True)
             sys.exit(2)
-        click.echo(f"genzoo: failed: {type(error).__name__}: {error} (--debug shows where)", err=True)
+        click.echo(clean(f"genzoo: failed: {type(error).__name__}: {error} (--debug shows where)"), err=True)
         for note in getattr(error, "__notes__", ()):
-            click.echo(note, err=True)
+            click.echo(clean(note), err=True)
         sys.exit(1)
 
 
@@ -74,12 +83,15 @@ def cli() -> None:
 def run(
     recipe: str, overrides: tuple, out: Path | None, resume: bool, profile: bool, plugins: tuple, as_json: bool
 ) -> None:
-    """Train, sample, score and draw what RECIPE describes (a file, or the name of a shipped recipe)."""
+    """Train, sample, score and draw what RECIPE describes (a file, or the name of a shipped recipe).
+
+    Plugin files that the recipe names are executed; no other command does that unasked.
+    """
     from genzoo import run as runs
     from genzoo.cli.summary import summary
     from genzoo.recipe import read
 
-    parsed = read(recipe, overrides, plugins)
+    parsed = read(recipe, overrides, plugins, execute=True)
     metrics = runs.run(parsed, out, resume=resume, profile=profile, command=["genzoo", *sys.argv[1:]])
     if metrics is None:  # of several processes, the main one speaks
         return
@@ -89,8 +101,9 @@ def run(
 @cli.command("eval")
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@plugin_option
 @as_json
-def evaluate(folder: Path, overrides: tuple, as_json: bool) -> None:
+def evaluate(folder: Path, overrides: tuple, plugins: tuple, as_json: bool) -> None:
     """Score a finished or interrupted run again; KEY=VALUE may change `evaluation`, `samplers` and `data.root`.
 
     Where they change what is scored, the scores before stay in metrics-1.json, metrics-2.json, ... Several processes
@@ -99,7 +112,7 @@ def evaluate(folder: Path, overrides: tuple, as_json: bool) -> None:
     from genzoo import run as runs
     from genzoo.cli.summary import summary
 
-    metrics = runs.evaluate_run(folder, overrides)
+    metrics = runs.evaluate_run(folder, overrides, plugins)
     if metrics is None:  # of several processes, the main one speaks
         return
     click.echo(json.dumps(metrics, indent=2) if as_json else summary(metrics, folder))
@@ -112,11 +125,12 @@ def evaluate(folder: Path, overrides: tuple, as_json: bool) -> None:
 @click.option("--sampler", help="A sampler of the run's recipe. [default: its first]")
 @click.option("--part", default="y", show_default=True, help="y, or a branch or map by name (y1, y2, sigma).")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-def sample(folder: Path, num: int, out: Path, sampler: str | None, part: str, seed: int) -> None:
+@plugin_option
+def sample(folder: Path, num: int, out: Path, sampler: str | None, part: str, seed: int, plugins: tuple) -> None:
     """Generate PNG files from a run."""
     from genzoo import run as runs
 
-    runs.sample(folder, num, out, sampler=sampler, part=part, seed=seed)
+    runs.sample(folder, num, out, sampler=sampler, part=part, seed=seed, plugins=plugins)
     click.echo(f"{num} images in {out}")
 
 

@@ -32,7 +32,7 @@ def data_prepare(name: str, options: tuple, plugins: tuple) -> None:
     """
     from genzoo.config import build, parse, part
     from genzoo.data.store import prepare
-    from genzoo.plugins import load_file
+    from genzoo.plugin_files import load_file
     from genzoo.recipe_file import apply
     from genzoo.registry import DATASETS
     from genzoo.run import progress

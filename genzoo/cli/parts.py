@@ -19,7 +19,8 @@ from genzoo.registry import KINDS
 @as_json
 def list_parts(kind: str | None, pattern: str, plugins: tuple, as_json: bool) -> None:
     """Registered parts of KIND (or of every kind) that match PATTERN, with the package each comes from."""
-    from genzoo.plugins import describe, load_file
+    from genzoo.plugin_files import load_file
+    from genzoo.plugins import describe
 
     for plugin in plugins:
         load_file(plugin)
@@ -55,7 +56,7 @@ def show(what: str, overrides: tuple, plugins: tuple, as_json: bool) -> None:
     kind, slash, name = what.partition("/")
     if slash and (kind in KINDS or f"{kind}s" in KINDS):
         from genzoo.config import config_of, options
-        from genzoo.plugins import load_file
+        from genzoo.plugin_files import load_file
 
         for plugin in plugins:
             load_file(plugin)
@@ -124,7 +125,7 @@ def new(kind: str, name: str, out: Path | None) -> None:
 @as_json
 def check(what: str, options: tuple, backend: str, plugins: tuple, as_json: bool) -> None:
     """Run the conformance tests on a part (options as in a recipe) or on all parts of a plugin file. Exit 1: failed."""
-    from genzoo.plugins import load_file, parts_of
+    from genzoo.plugin_files import load_file, parts_of
     from genzoo.recipe_file import apply
     from genzoo.testing import examine
 

@@ -130,7 +130,7 @@ def recipes_diff(a: str, b: str, plugins: tuple, as_json: bool) -> None:
 @plugin_option
 def recipes_schema(plugins: tuple) -> None:
     """Print a JSON Schema of recipes with the options of every installed part, for editors that complete and check."""
-    from genzoo.plugins import load_file
+    from genzoo.plugin_files import load_file
     from genzoo.schema import schema
 
     for plugin in plugins:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from genzoo.cli.options import as_json
+from genzoo.cli.options import as_json, plugin_option
 from genzoo.errors import UserError
 
 root_option = click.option("--root", type=click.Path(), help="Where the files of a side dataset:split are.")
@@ -60,8 +60,9 @@ workers_option = click.option(
 @click.option("--allow-few", is_flag=True, help="Score fewer images than the features have dimensions.")
 @seed_option
 @workers_option
+@plugin_option
 @as_json
-def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, seed, as_json) -> None:
+def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, seed, plugins, as_json) -> None:
     """Distance of the images A from the reference images B.
 
     Each is a folder or zip of images, an .npz of images or statistics, DATASET:SPLIT, or RUN[:SAMPLER[:PART]]. Several
@@ -69,13 +70,16 @@ def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, 
     """
     from genzoo.evaluation.compare import compare
     from genzoo.evaluation.processes import Processes
+    from genzoo.plugin_files import load_file
     from genzoo.sides import is_run, side
     from genzoo.training.launch import Launch
 
     launch = Launch()
     with launch.ends_as_one():
+        for plugin in plugins:
+            load_file(plugin)
         metrics = _metrics(metric, features, weights, mode, bootstrap)
-        made = {name: side(name, num, seed, root) for name in sorted((a, b), key=is_run)}  # what costs, last
+        made = {name: side(name, num, seed, root, plugins) for name in sorted((a, b), key=is_run)}  # what costs, last
         sides = [made[a], made[b]]
         for found in sides if launch.is_main else ():
             _preflight(found)
@@ -109,7 +113,8 @@ def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, 
 @root_option
 @seed_option
 @workers_option
-def neighbors(a, b, out, columns, rows, features, weights, num, root, seed) -> None:
+@plugin_option
+def neighbors(a, b, out, columns, rows, features, weights, num, root, seed, plugins) -> None:
     """Draw the samples of A that are nearest to images of B (the training set), over those images.
 
     The share of samples that are copies: genzoo fid A B --metric memorization.
@@ -117,15 +122,18 @@ def neighbors(a, b, out, columns, rows, features, weights, num, root, seed) -> N
     from genzoo.evaluation.extractor import make_extractor
     from genzoo.evaluation.neighbor_panel import draw_neighbors
     from genzoo.evaluation.statistics import Known
+    from genzoo.plugin_files import load_file
     from genzoo.run_folder import check_writable
     from genzoo.sides import is_run, side
 
     if out.suffix != ".png":
         raise UserError(f"--out {out}: the picture is written as .png")
     check_writable(out)
+    for plugin in plugins:
+        load_file(plugin)
     (metric,) = _metrics("fd", features, weights, None)
     extractor = make_extractor(metric.features, _device())
-    made = {name: side(name, num, seed, root) for name in sorted((a, b), key=is_run)}  # what costs, last
+    made = {name: side(name, num, seed, root, plugins) for name in sorted((a, b), key=is_run)}  # what costs, last
     sides = [made[a], made[b]]
     for found in sides:
         if isinstance(found, Known):
@@ -145,19 +153,23 @@ def neighbors(a, b, out, columns, rows, features, weights, num, root, seed) -> N
 @num_option
 @root_option
 @workers_option
-def stats(a, out, features, weights, mode, num, root) -> None:
+@plugin_option
+def stats(a, out, features, weights, mode, num, root, plugins) -> None:
     """Export mean and covariance of the features of A, for `genzoo fid`, clean-fid or pytorch-fid."""
     from genzoo.evaluation.compare import statistics_of
     from genzoo.evaluation.extractor import make_extractor
     from genzoo.evaluation.statistics import Known, write_statistics
+    from genzoo.plugin_files import load_file
     from genzoo.run_folder import check_writable
     from genzoo.sides import side
 
     if out.suffix != ".npz":
         raise UserError(f"--out {out}: statistics are written as .npz")
     check_writable(out)
+    for plugin in plugins:
+        load_file(plugin)
     (metric,) = _metrics("fd" if features else "fid", features, weights, mode)
-    images = side(a, num, root=root)
+    images = side(a, num, root=root, plugins=plugins)
     if isinstance(images, Known):
         raise UserError(f"{a} holds statistics already")
     _preflight(images)

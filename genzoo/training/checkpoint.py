@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from genzoo.errors import UserError
+from genzoo.errors import UserError, quoted
 from genzoo.files import sha256
 from genzoo.training.sharding import share_like
 
@@ -191,13 +192,23 @@ def _remove(path: Path) -> None:
 
 
 def _fault(path: Path) -> str:
-    """Why the checkpoint is not whole, or an empty string."""
+    """Why the checkpoint is not whole, or an empty string. Nothing but files of its own is looked at."""
     try:
         digests = json.loads((path / "manifest.json").read_text())
+        if not {"model.safetensors", "state.json"} <= digests.keys():
+            return "its manifest.json does not list model.safetensors and state.json"
+        unlisted = sorted(file.name for file in path.glob("*.safetensors") if file.name not in digests)
+        if strange := [name for name in digests if not _is_own(path, name)] + unlisted:
+            return f"manifest.json and the folder do not agree on {quoted(strange[0])}"
         changed = [name for name, digest in digests.items() if sha256(path / name) != digest]
     except (OSError, ValueError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return f"{', '.join(changed)} changed since it was written" if changed else ""
+
+
+def _is_own(folder: Path, name: str) -> bool:
+    """Whether it is the plain name of a regular file in the folder: no path, no link, no device."""
+    return name == Path(name).name and stat.S_ISREG((folder / name).lstat().st_mode)
 
 
 def _saveable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import pytest
 
 from genzoo.config import config_of
 from genzoo.errors import UserError
-from genzoo.plugins import load_file
+from genzoo.plugin_files import load_file
 from genzoo.registry import KINDS
 from genzoo.testing import assembled, conformance, examine, images, learning, networks, options
 from genzoo.testing.subject import DoesNotApply, Mismatch, Subject

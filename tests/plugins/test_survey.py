@@ -16,7 +16,7 @@ from genzoo import registry
 from genzoo.cli import cli
 from genzoo.doctor import survey, used
 from genzoo.errors import UserError
-from genzoo.plugins import load_file
+from genzoo.plugin_files import load_file
 from genzoo.recipe import read
 
 PLUGINS = sorted(file.parent for file in (Path(__file__).parents[2] / "plugins").glob("*/pyproject.toml"))
@@ -148,10 +148,11 @@ def test_a_run_remembers_where_its_parts_came_from(edited, tmp_path, call):
     assert genzoo.load(folder).decode is not None
     registry.KINDS["decoders"].forget({"mine"})
     path.unlink()
+    (folder / "plugins" / "mine.py").unlink()
     for name in [name for name in sys.modules if name.startswith("genzoo_plugin_mine")]:
         del sys.modules[name]
     code, _, err = call("sample", folder, "--num", "1", "--out", tmp_path / "png")
-    assert code == 2 and f"plugin {path}: no such file" in err
+    assert code == 2 and f"plugin {path} is not there: --plugin FILE says where it is now" in err
     assert f"the run's decoders/mine came from {path}, which is not here" in err
 
 

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from genzoo.errors import UserError
+from genzoo.files import sha256
 from genzoo.training import checkpoint
 
 
@@ -70,6 +72,36 @@ def test_a_damaged_newest_is_passed_over(tmp_path, caplog, damage):
         (path / "state.json").write_text("{}")
     with pytest.raises(UserError, match="no checkpoint is whole"):
         checkpoint.newest(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../../secret", "link", "pipe", "folder", "\x1b]0;x\x07", ""])
+def test_a_manifest_names_files_of_its_own_folder_alone(tmp_path, caplog, name):
+    """Whatever else it names is neither opened (the devices and pipes would hang) nor believed."""
+    save(tmp_path, 1)
+    path = save(tmp_path, 2)
+    (tmp_path / "secret").write_text("secret")
+    (path / "link").symlink_to(tmp_path / "secret")
+    (path / "folder").mkdir()
+    os.mkfifo(path / "pipe")
+    digests = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**digests, name: sha256(tmp_path / "secret")}))
+    assert checkpoint.newest(tmp_path).name == "step-00000001"
+    assert "do not agree on" in caplog.text or "No such file" in caplog.text
+    assert "\x1b" not in caplog.text
+
+
+@pytest.mark.parametrize("digests", ["{}", "null", "[]", '{"state.json": 1}'])
+def test_a_manifest_of_nothing_is_not_whole(tmp_path, digests):
+    save(tmp_path, 1)
+    (save(tmp_path, 2) / "manifest.json").write_text(digests)
+    assert checkpoint.newest(tmp_path).name == "step-00000001"
+
+
+def test_tensors_that_the_manifest_does_not_know_are_not_loaded(tmp_path):
+    save(tmp_path, 1)
+    path = save(tmp_path, 2)
+    shutil.copy(path / "model.safetensors", path / "ema.safetensors")
+    assert checkpoint.newest(tmp_path).name == "step-00000001"
 
 
 def test_leftovers_of_killed_writes_go(tmp_path):
