@@ -10,7 +10,7 @@ from genzoo.errors import UserError
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.model import ModelConfig
 from genzoo.plugin_files import load_named
-from genzoo.recipe_file import Place, apply, dump, find, load
+from genzoo.recipe_file import apply, dump, explain, find, load
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
 from genzoo.training.config import TrainConfig
 
@@ -74,22 +74,8 @@ def read(
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
-        lines = [_explain(line, origins, path) for line in error.errors()]
+        lines = [explain(line, origins, path) for line in error.errors()]
         raise UserError("\n".join([*lines, *passed_over])) from None
     for sentence in passed_over:
         log.warning(sentence)
     return recipe
-
-
-def _explain(error: dict, origins: dict[Place, str], path: Path) -> str:
-    """One line: where it stands, which key, what is wrong."""
-    place: Place = tuple(error["loc"])
-    # The place itself, else what was written below it (an edit of an unknown key), else what it is in.
-    below = [key for key in origins if place and key[: len(place)] == place]
-    around = [place[:n] for n in range(len(place) - 1, -1, -1)]
-    origin = next((origins[key] for key in [place, *below, *around] if key in origins), str(path))
-    message = error["msg"].removeprefix("Value error, ")
-    given = error.get("input")
-    if isinstance(given, str | int | float | bool) and error["type"] not in ("genzoo", "value_error"):
-        message += f" (given: {given!r})"
-    return f"{origin}: {'.'.join(map(str, place)) or 'the recipe'}: {message}"

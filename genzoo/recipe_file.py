@@ -67,8 +67,8 @@ def dump(tree: dict) -> str:
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def load(path: Path) -> tuple[dict, dict[Place, str]]:
-    """The tree of a file, and "file:line" of every place in it."""
+def load(path: Path, what: str = "a recipe is a mapping of name, data, model, ...") -> tuple[dict, dict[Place, str]]:
+    """The tree of a file, and "file:line" of every place in it. what: the file should be."""
     try:
         text = path.read_text(encoding="utf-8")
         tree, lines = _parse(text)
@@ -79,10 +79,24 @@ def load(path: Path) -> tuple[dict, dict[Place, str]]:
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
     except (RecursionError, ValueError) as error:
-        raise UserError(f"{path}: not a recipe: {error}") from None
+        raise UserError(f"{path}: {error}; {what}") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{path}: a recipe is a mapping of name, data, model, ...")
+        raise UserError(f"{path}: {what}")
     return tree, {place: f"{path}:{line}" for place, line in lines.items()}
+
+
+def explain(error: dict, origins: dict[Place, str], path: Path, whole: str = "the recipe") -> str:
+    """One line of a pydantic error: where it stands, which key, what is wrong. whole: what the root is called."""
+    place: Place = tuple(error["loc"])
+    # The place itself, else what was written below it (an edit of an unknown key), else what it is in.
+    below = [key for key in origins if place and key[: len(place)] == place]
+    around = [place[:n] for n in range(len(place) - 1, -1, -1)]
+    origin = next((origins[key] for key in [place, *below, *around] if key in origins), str(path))
+    message = error["msg"].removeprefix("Value error, ")
+    given = error.get("input")
+    if isinstance(given, str | int | float | bool) and error["type"] not in ("genzoo", "value_error"):
+        message += f" (given: {given!r})"
+    return f"{origin}: {'.'.join(map(str, place)) or whole}: {message}"
 
 
 def _parse(text: str) -> tuple[Any, dict[Place, int]]:
