@@ -29,6 +29,7 @@ class Recipe(Strict):
     train: TrainConfig = TrainConfig()
     samplers: list[part(SAMPLERS)] = ["prior"]
     evaluation: EvaluationConfig = EvaluationConfig()
+    report: bool = Field(True, description="write report.html into the run folder when the scores are made")
 
     @property
     def evaluation_seed(self) -> int:

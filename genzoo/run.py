@@ -41,6 +41,7 @@ from genzoo.run_folder import (
 )
 
 if TYPE_CHECKING:
+    from genzoo.reports.pictures import Wall
     from genzoo.training.launch import Launch
 
 log = logging.getLogger("genzoo")
@@ -249,6 +250,21 @@ def load(folder: str | Path, device: str | torch.device | None = None, plugins: 
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
+def walls(folder: str | Path) -> list[Wall]:
+    """Walls of images for the pages of a run: what its newest checkpoint makes, with the samplers that are fitted."""
+    from genzoo.reports.pictures import draw
+
+    folder = Path(folder)
+    recipe = read_recipe(folder)
+    parts = check(recipe)
+    model = load(folder)
+    images = prepare_splits(parts, recipe)[recipe.evaluation.reference].images
+    fitted = {name: one for name, one in parts.samplers.items()
+              if not one.needs_fit or load_sampler(folder, recipe, name, one)}  # fmt: skip
+    return draw(model, fitted, images, recipe.evaluation.reference, seed=recipe.evaluation_seed,
+                device=next(model.parameters()).device)  # fmt: skip
+
+
 def prepare_splits(parts: Checked, recipe: Recipe) -> dict[str, Split]:
     """The dataset's prepared splits; UserError when one that the recipe needs is not among them."""
     from genzoo.evaluation.posteriors import fit_split
@@ -315,6 +331,13 @@ def _score(
         write(kept, json.dumps(old, indent=2))
         log.info("the scores before are kept in %s", kept)
     write(folder / "metrics.json", json.dumps(metrics, indent=2))
+    if recipe.report:
+        from genzoo.reports.pictures import draw
+        from genzoo.reports.report import report
+
+        fitted = {name: sampler for name, sampler in samplers.items() if name not in skipped}
+        report(folder, lambda: draw(model, fitted, images[recipe.evaluation.reference], recipe.evaluation.reference,
+                                    seed=seed, device=device))  # fmt: skip
     return metrics
 
 

@@ -25,7 +25,7 @@ from genzoo.training.signals import resume_command
 log = logging.getLogger("genzoo")
 
 # What may differ from the recipe a run was started with when it goes on: nothing that changed its past.
-FREE_ON_RESUME = {"evaluation", "samplers", "data.root", "plugins"} | {
+FREE_ON_RESUME = {"evaluation", "samplers", "data.root", "plugins", "report"} | {
     f"train.{key}"
     for key in (
         "steps",

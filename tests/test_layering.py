@@ -19,6 +19,7 @@ LAYERS = [
     {"cli"},
     {"sides"},
     {"run", "testing", "measure", "schema"},
+    {"reports"},
     {"run_folder"},
     {"recipe"},
     {"model", "training", "evaluation"},

@@ -18,6 +18,7 @@ from genzoo.cli.data import data
 from genzoo.cli.options import as_json, complete_recipe, plugin_option
 from genzoo.cli.parts import check, list_parts, list_plugins, new, show
 from genzoo.cli.recipes import recipes
+from genzoo.cli.reports import report
 from genzoo.cli.scores import fid, neighbors, stats
 from genzoo.errors import UserError, clean
 from genzoo.training.signals import Interrupted
@@ -134,5 +135,19 @@ def sample(folder: Path, num: int, out: Path, sampler: str | None, part: str, se
     click.echo(f"{num} images in {out}")
 
 
-for command in (fid, stats, neighbors, compare, cache, list_parts, show, list_plugins, new, check, recipes, data):
+for command in (
+    report,
+    fid,
+    stats,
+    neighbors,
+    compare,
+    cache,
+    list_parts,
+    show,
+    list_plugins,
+    new,
+    check,
+    recipes,
+    data,
+):
     cli.add_command(command)

@@ -19,6 +19,8 @@ def summary(metrics: dict, folder: Path) -> str:
         f"of the mean (< 0.05), {latent['inactive_by_posterior_variance']} by their posterior variance (> 0.95)"
     )
     lines += [describe(metrics["split"]), *_tables(metrics["scores"])]
+    if (folder / "report.html").is_file():
+        lines.append(f"all of it on one page: {folder / 'report.html'}")
     lines.append(f"pictures: {folder / 'panels'}   every number and how it was made: {folder / 'metrics.json'}")
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ from genzoo.parts import Composition
 
 HIGH_FREQUENCY = 1 / 3  # cycles per pixel: periods of three pixels and less
 LEVEL = 1 / 255  # one grey level
+NUM_BINS, NUM_RINGS = 32, 15  # of the maps' histogram; of their spectrum, so that HIGH_FREQUENCY is an edge of rings
 
 
 class SplitDiagnostics:
@@ -31,13 +32,15 @@ class SplitDiagnostics:
         weights = torch.stack([maps[0], 1 - maps[0]] if len(maps) == 1 else maps)  # K b 1|c h w
         image = composition.image.float()
         pairs = itertools.combinations(branches, 2)
-        high, total = zip(*(_spectrum(m) for m in maps), strict=True)
+        high, total, rings = zip(*(_spectrum(m) for m in maps), strict=True)
         for name, value in {
             "weights": weights.mean(dim=(2, 3, 4)).sum(dim=1),
             "entropy": -torch.special.xlogy(weights, weights).sum(dim=0).mean(dim=(1, 2, 3)).sum() / log(len(weights)),
             "high": sum(high),
             "varying": sum(total),
             "contrast": sum(total) / len(maps),
+            "rings": sum(rings),
+            "histogram": torch.stack([m.histc(NUM_BINS, 0, 1) / m[0].numel() for m in maps]).mean(dim=0),
             "distance": torch.stack([(a - b).square().mean(dim=(1, 2, 3)).sum() for a, b in pairs]).mean(),
             "change": torch.stack([(image - y).square().mean(dim=(1, 2, 3)).sum() for y in branches]),
         }.items():
@@ -52,6 +55,9 @@ class SplitDiagnostics:
         the share of the maps' spectral energy, constant term left out, where the vertical or the horizontal frequency
         is at least 1/3 cycles per pixel: 1 for a checkerboard, 5/9 for white noise, about 1/3 for the thinnest lines of
         any direction, less for wider lines and areas. sigma_contrast: RMS of the maps about their means over the image.
+        sigma_histogram: share of the maps' pixels in each of NUM_BINS equal intervals of [0, 1]. sigma_spectrum: share
+        of their energy, constant term left out, by the larger of the two frequencies, in NUM_RINGS equal intervals of
+        [0, 1/2] cycles per pixel: the last five add up to sigma_high_frequency.
         branch_distance: RMS difference between two branches over pixels, channels and pairs. kind:
 
         - collapsed: the split adds nothing, because some branch alone is within one grey level (RMS) of the image - the
@@ -64,6 +70,7 @@ class SplitDiagnostics:
             return None
         mean = {name: value / self._num for name, value in self._sums.items()}
         high_frequency = float(mean["high"] / mean["varying"]) if mean["varying"] > 0 else 0.0
+        rings = mean["rings"] / mean["varying"].clamp(min=torch.finfo(torch.float64).tiny)
         contrast = float(mean["contrast"].sqrt())
         change = float(mean["change"].min().sqrt())
         if change < LEVEL or contrast < 0.02:
@@ -77,20 +84,24 @@ class SplitDiagnostics:
             "sigma_contrast": contrast,
             "branch_distance": float(mean["distance"].sqrt()),
             "nearest_branch_distance": change,
+            "sigma_histogram": [round(share, 6) for share in mean["histogram"].tolist()],
+            "sigma_spectrum": [round(share, 6) for share in rings.tolist()],
             "weights": mean["weights"].tolist(),
             "kind": kind,
             "num_images": self._num,
         }
 
 
-def _spectrum(m: Tensor) -> tuple[Tensor, Tensor]:
-    """Energy of a map b c h w at high and at all non-zero frequencies, a pixel's mean each, summed over the batch."""
+def _spectrum(m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Energy of a map b c h w at high and at all non-zero frequencies, and by ring; a pixel's mean, summed over b."""
     h, w = m.shape[-2:]
     energy = torch.fft.fft2(m).abs().square().mean(dim=1).sum(dim=0) / (h * w) ** 2
     energy[0, 0] = 0
     fy, fx = torch.fft.fftfreq(h, device=m.device), torch.fft.fftfreq(w, device=m.device)
-    high = torch.maximum(fy.abs()[:, None], fx.abs()) >= HIGH_FREQUENCY - 1e-6
-    return energy[high].sum(), energy.sum()
+    frequency = torch.maximum(fy.abs()[:, None], fx.abs())
+    ring = (frequency * 2 * NUM_RINGS + 1e-4).long().clamp_(max=NUM_RINGS - 1)
+    rings = torch.zeros(NUM_RINGS, device=m.device).index_add_(0, ring.flatten(), energy.flatten())
+    return energy[frequency >= HIGH_FREQUENCY - 1e-6].sum(), energy.sum(), rings
 
 
 def describe(split: dict | None) -> str:

@@ -124,3 +124,33 @@ def test_latents_that_carry_nothing_are_counted():
     assert record["inactive_by_posterior_variance"] == 1
     assert record["variance_law"]["max"] == pytest.approx(1.01, abs=0.05)
     assert record["variance_law"]["min"] == pytest.approx(0.51, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "sigma", [CHECKERBOARD, ROWS % 3 == 0, contours(), torch.rand(32, 32), torch.full((32, 32), 0.5)]
+)
+def test_histogram_and_spectrum_tell_the_same_as_the_summary(sigma):
+    split = summary(compose(sigma.float()), compose(sigma.float()))
+    assert sum(split["sigma_spectrum"][10:]) == pytest.approx(split["sigma_high_frequency"], abs=1e-4)
+    assert sum(split["sigma_histogram"]) == pytest.approx(1, abs=1e-4)
+    counts = np.histogram(sigma.float().numpy(), 32, (0, 1))[0] / sigma.numel()
+    assert split["sigma_histogram"] == pytest.approx(counts.tolist(), abs=1e-3)
+
+
+def test_a_wave_lies_in_the_ring_of_its_frequency():
+    for period, ring in ((2, 14), (4, 7), (8, 3), (16, 1), (32, 0)):
+        wave = 0.5 + 0.4 * torch.cos(2 * torch.pi * COLUMNS / period)
+        assert summary(compose(wave))["sigma_spectrum"][ring] == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 2, 2)])
+def test_variances_of_each_variable_or_channel(shape):
+    generator = torch.Generator().manual_seed(0)
+    mean = torch.randn(200, *shape, generator=generator) * torch.arange(shape[0]).view(-1, *[1] * (len(shape) - 1))
+    variance = torch.rand(200, *shape, generator=generator)
+    found = latent_diagnostics(mean, variance)["variables"]
+    expected = [mean[:, d].reshape(200, -1).numpy().var(axis=0).mean() for d in range(shape[0])]
+    assert found["mean_variance"] == pytest.approx(expected, rel=1e-3)
+    assert found["posterior_variance"] == pytest.approx(
+        [float(variance[:, d].mean()) for d in range(shape[0])], rel=1e-3
+    )

@@ -1,0 +1,104 @@
+"""What a model makes, as walls of images for a page: reconstructions, samples, traversals."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from genzoo.evaluation.images import Spread, quantize, read
+from genzoo.evaluation.panels import _lut as lut
+from genzoo.evaluation.pictures import NUM_GRID
+from genzoo.evaluation.posteriors import encode, evaluating
+from genzoo.parts import Composition, Sampler
+
+NUM_RECONSTRUCTIONS, NUM_ENCODED = 48, 512
+NUM_VARIABLES, NUM_STEPS, REACH = 8, 9, 2.5  # of a traversal: rows, columns, standard deviations to each side
+BATCH = 64
+
+
+@dataclass
+class Wall:
+    """Images of one kind, each as every part shows it. rows: names of the rows, where the images stand in rows."""
+
+    name: str
+    title: str
+    about: str
+    parts: dict[str, np.ndarray]  # uint8 n h w 3, all of one n
+    rows: list[str] = field(default_factory=list)
+    maps: tuple[str, ...] = ()  # the parts that are drawn through the colour map
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parts.values())))
+
+
+@torch.no_grad()
+def draw(
+    model: nn.Module,
+    samplers: Mapping[str, Sampler],
+    images: np.ndarray,
+    split: str,
+    *,
+    seed: int,
+    device: torch.device | str,
+) -> list[Wall]:
+    """The walls of one model. images: uint8 n h w c of the split of that name; samplers: fitted ones, by name."""
+    with evaluating(model):
+        x = read(chosen := Spread(images, NUM_RECONSTRUCTIONS), slice(len(chosen))).to(device).float() / 255
+        mean = model.encode(x).mean
+        about = f"{len(x)} images of the split {split}, spread evenly over it, decoded from the mean of their posterior"
+        walls = [_wall("reconstruction", "Reconstructions", about, _decoded(model, mean), x=x)]
+        for name, sampler in samplers.items():
+            z = sampler.sample(NUM_GRID, torch.Generator().manual_seed(seed)).to(device)
+            about = f"{len(z)} samples, latents from the sampler {name}, seed {seed}, not selected"
+            walls.append(_wall(f"sampler {name}", f"Samples: {name}", about, _decoded(model, z)))
+        walls += _traversals(model, images, mean[:1], device)
+    return walls
+
+
+def _traversals(model: nn.Module, images: np.ndarray, start: Tensor, device: torch.device | str) -> Iterator[Wall]:
+    """The most active variables of a vector or channels of a map, one a row; nothing where the latent is codes."""
+    if getattr(model.latent, "num_codes", None):
+        return
+    means, _ = encode(model, Spread(images, NUM_ENCODED), device, BATCH)
+    rest = tuple(range(2, means.ndim))
+    by_variable = means.mean(dim=rest) if rest else means  # of a map: its channels
+    spread, center = by_variable.std(dim=0, correction=0), by_variable.mean(dim=0)
+    active = spread.argsort(descending=True, stable=True)[: min(NUM_VARIABLES, len(spread))]
+    z = start.repeat(len(active) * NUM_STEPS, *[1] * (start.ndim - 1))
+    for row, d in enumerate(active.tolist()):
+        for k, t in enumerate(torch.linspace(-REACH, REACH, NUM_STEPS).tolist()):
+            place = z[row * NUM_STEPS + k, d]
+            place += center[d].item() + t * spread[d].item() - place.mean()
+    what = "channels of the latent map" if rest else "latent variables"
+    about = (f"the {len(active)} most active {what}, one a row, from {REACH:g} standard deviations of its mean over "
+             f"{len(means)} images below to {REACH:g} above; everything else as the first image has it")  # fmt: skip
+    rows = [f"z{d} (sd {spread[d].item():.2f})" for d in active.tolist()]
+    yield _wall("traversal", "Traversals", about, _decoded(model, z), rows=rows)
+
+
+def _decoded(model: nn.Module, z: Tensor) -> Composition:
+    """model.decode in batches."""
+    made = [model.decode(latents) for latents in z.split(BATCH)]
+    return Composition(
+        torch.cat([one.image for one in made]),
+        {name: torch.cat([one.branches[name] for one in made]) for name in made[0].branches},
+        {name: torch.cat([one.maps[name] for one in made]) for name in made[0].maps},
+    )
+
+
+def _wall(
+    name: str, title: str, about: str, made: Composition, x: Tensor | None = None, rows: list[str] | None = None
+) -> Wall:
+    parts = {"y": made.image, **({} if x is None else {"x": x}), **made.branches, **made.maps}
+    maps = tuple(part for part, weights in made.maps.items() if weights.shape[1] == 1)
+    return Wall(name, title, about, {part: pixels(v, part in maps) for part, v in parts.items()}, rows or [], maps)
+
+
+def pixels(images: Tensor, is_map: bool = False) -> np.ndarray:
+    """b c h w in [0, 1] -> uint8 b h w 3; a map through the colour map, dark blue for 0 and pale yellow for 1."""
+    made = quantize(images).permute(0, 2, 3, 1).cpu().numpy()
+    if is_map:
+        return lut()[made[..., 0]]
+    return made.repeat(3, axis=3) if made.shape[3] == 1 else made[..., :3]

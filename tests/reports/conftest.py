@@ -1,0 +1,55 @@
+"""Tiny runs to write pages about; tests copy what they change."""
+
+import json
+import shutil
+
+import pytest
+
+from genzoo.recipe import read
+
+TINY = [
+    "train.steps=3", "train.batch_size=4", "train.log_every=1", "train.checkpoint_every=1", "train.panel_every=3",
+    "train.precision=fp32", "evaluation.num_samples=4", "evaluation.num_reference=6", "evaluation.allow_few=true",
+    "evaluation.metrics=[fd]", "samplers=[prior]", "model.encoder.base_dim=2", "model.encoder.embed_dim=8",
+    "model.latent.dim=3", "model.head.decoder.base_dim=2",
+]  # fmt: skip
+FACES = ["data={name: faces, num_train: 12, num_test: 6, size: 32}"]
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    """name -> the folder of a run: split (one channel), faces (split, three channels), plain."""
+    from genzoo.run import run
+
+    root = tmp_path_factory.mktemp("runs")
+    run(read("svae_digits", TINY), root / "split")
+    run(read("svae_digits", [*TINY, *FACES, "seed=1"]), root / "faces")
+    run(read("vae_digits", TINY), root / "plain")
+    return {name: root / name for name in ("split", "faces", "plain")}
+
+
+@pytest.fixture
+def copy(runs, tmp_path):
+    """copy("split"): a run of one's own, with `edit` made to its metrics.json."""
+
+    def make(name, edit=None, to="run"):
+        folder = shutil.copytree(runs[name], tmp_path / to)
+        if edit:
+            metrics = json.loads((folder / "metrics.json").read_text())
+            edit(metrics)
+            (folder / "metrics.json").write_text(json.dumps(metrics))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def interrupted(copy):
+    """A run that ended at step 2 of 3, and was never scored."""
+    folder = copy("split", to="interrupted")
+    (folder / "metrics.json").unlink()
+    (folder / "report.html").unlink()
+    shutil.rmtree(folder / "checkpoints" / "step-00000003")
+    lines = (folder / "train.jsonl").read_text().splitlines(keepends=True)
+    (folder / "train.jsonl").write_text("".join(lines[:2]))
+    return folder
