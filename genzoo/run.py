@@ -250,14 +250,17 @@ def load(folder: str | Path, device: str | torch.device | None = None, plugins: 
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
 
 
-def walls(folder: str | Path) -> list[Wall]:
-    """Walls of images for the pages of a run: what its newest checkpoint makes, with the samplers that are fitted."""
+def walls(folder: str | Path, plugins: Sequence[str] = ()) -> list[Wall]:
+    """Walls of images for the pages of a run: what its newest checkpoint makes, with the samplers that are fitted.
+
+    plugins: as `load` takes them.
+    """
     from genzoo.reports.pictures import draw
 
     folder = Path(folder)
-    recipe = read_recipe(folder)
+    recipe = read_recipe(folder, plugins=plugins)
     parts = check(recipe)
-    model = load(folder)
+    model = load(folder, plugins=plugins)
     images = prepare_splits(parts, recipe)[recipe.evaluation.reference].images
     fitted = {name: one for name, one in parts.samplers.items()
               if not one.needs_fit or load_sampler(folder, recipe, name, one)}  # fmt: skip

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from genzoo.cli.options import plugin_option
 from genzoo.errors import UserError
 
 
@@ -16,8 +17,9 @@ from genzoo.errors import UserError
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Scores of real images, to stand beside: the JSON of `genzoo fid DATA:train DATA:test --json`.",
 )
+@plugin_option
 @click.option("--twin", type=click.Path(path_type=Path), help="A run to compare with, such as one without the split.")
-def report(folder: Path, out: Path | None, floor: Path | None, twin: Path | None) -> None:
+def report(folder: Path, out: Path | None, floor: Path | None, twin: Path | None, plugins: tuple) -> None:
     """Write a finished or interrupted run on one page: pictures, scores and how they were made, training, recipe.
 
     The page is one file that needs no network. A run writes it by itself at its end, unless its recipe says
@@ -28,7 +30,8 @@ def report(folder: Path, out: Path | None, floor: Path | None, twin: Path | None
     from genzoo.run_folder import check_writable
 
     check_writable(out or folder / "report.html")
-    path = write(folder, lambda: runs.walls(folder), floor=_scores(floor) if floor else [], twin=twin, out=out)
+    beside = {"floor": _scores(floor) if floor else [], "twin": twin}
+    path = write(folder, lambda: runs.walls(folder, plugins), **beside, plugins=plugins, out=out)
     click.echo(path)
 
 

@@ -1,6 +1,7 @@
 """What the files of a run folder say, for its pages. Reads all of it, runs none of it."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,8 +42,11 @@ class Facts:
         return self.metrics.get("scores", [])
 
 
-def read(folder: Path) -> Facts:
-    """UserError where this is no run folder; whatever else is missing or damaged is noted."""
+def read(folder: Path, plugins: Sequence[str] = ()) -> Facts:
+    """UserError where this is no run folder; whatever else is missing or damaged is noted.
+
+    plugins: files that register parts of it, to be executed.
+    """
     if not any((folder / name).is_file() for name in ("recipe.yaml", "metrics.json")):
         raise UserError(f"{folder} is not a run folder: it has no recipe.yaml (`genzoo run RECIPE --out {folder}`)")
     facts = Facts(folder, folder.resolve().name)
@@ -53,7 +57,7 @@ def read(folder: Path) -> Facts:
     if (folder / "recipe.yaml").is_file():
         facts.complete = (folder / "recipe.yaml").read_text(encoding="utf-8", errors="replace")
         try:
-            facts.recipe = read_recipe(folder)
+            facts.recipe = read_recipe(folder, plugins=plugins)
             facts.own = dump(facts.recipe.model_dump(mode="json", exclude_defaults=True))
             facts.complete = facts.recipe.to_yaml()
             facts.name = facts.recipe.name

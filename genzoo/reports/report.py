@@ -1,7 +1,7 @@
 """A run's report: one page about what was made, how good it is, and how to make it again."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jinja2 import UndefinedError
@@ -27,16 +27,18 @@ def report(
     *,
     floor: list[dict] = (),
     twin: Path | None = None,
+    plugins: Sequence[str] = (),
     out: Path | None = None,
 ) -> Path:
     """Write RUN/report.html (or `out`) and return its path.
 
     walls: draws what the model makes; a UserError that it raises is told on the page, which then shows the run's PNG
-    files. floor: scores of real images; twin: the run of another model beside this one. UserError where `folder` is no
+    files. floor: scores of real images; twin: the run of another model beside this one; plugins: files to
+    be executed for the run. UserError where `folder` is no
     run, or its metrics.json is not one that genzoo wrote.
     """
     path = out or folder / "report.html"
-    facts = read(folder)
+    facts = read(folder, plugins)
     other = read(twin) if twin else None
     try:
         drawn = walls()
