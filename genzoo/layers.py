@@ -4,6 +4,7 @@ import itertools
 from math import prod
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from genzoo.parts import Shape
 
@@ -45,35 +46,77 @@ class ResFcBlock(nn.Module):
         return self.body(x) + self.skip(x)
 
 
+MAX_DENSE = 2**26  # weights of a dense layer from a map: what lies beyond was meant to be a convolution
+
+
 class FromFeatures(nn.Module):
-    """Dense layer from features of any shape to any other; b *in_shape -> b *out_shape."""
+    """Features of any shape to any other; b *in_shape -> b *out_shape.
+
+    A map (c h w) of the height and width that are due, or a pixel less of either, goes through a 1x1 convolution (the
+    pixel that lacks is zeros); all else through a dense layer. ValueError where that would be too large for a map.
+    """
 
     def __init__(self, in_shape: Shape, out_shape: Shape):
         super().__init__()
         self.out_shape = out_shape
-        self.linear = nn.Linear(prod(in_shape), prod(out_shape))
+        self.pads: tuple[int, ...] | None = None  # right and below, in pixels
+        if is_map(in_shape) and len(out_shape) == 3:
+            below, right = (b - a for a, b in zip(in_shape[1:], out_shape[1:], strict=True))
+            self.pads = (0, right, 0, below) if {below, right} <= {0, 1} else None
+        num_weights = prod(in_shape) * prod(out_shape)
+        if self.pads is not None:
+            self.conv = nn.Conv2d(in_shape[0], out_shape[0], 1)
+        elif is_map(in_shape) and num_weights > MAX_DENSE:
+            raise ValueError(
+                f"a dense layer from a map of {'x'.join(map(str, in_shape))} to {'x'.join(map(str, out_shape))} would "
+                f"have {num_weights / 1e6:,.0f} million weights; a map whose sides are the image's halved any number "
+                "of times goes through a 1x1 convolution, and a smaller map or a vector through a small dense layer"
+            )
+        else:
+            self.linear = nn.Linear(prod(in_shape), prod(out_shape))
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.linear(features.flatten(1)).unflatten(1, self.out_shape)
+        if self.pads is None:
+            return self.linear(features.flatten(1)).unflatten(1, self.out_shape)
+        made = self.conv(features)
+        return F.pad(made, self.pads) if any(self.pads) else made
 
 
-def doublings(height: int, width: int) -> tuple[int, int, int]:
-    """(start height, start width, n): the image is `n` doublings of a start of 4 to 7 by at most 28 pixels.
+def is_map(shape: Shape) -> bool:
+    """Whether features are c h w with more than a pixel: what is 1x1 is as good as a vector."""
+    return len(shape) == 3 and prod(shape[1:]) > 1
 
-    ValueError when halving the sides, while both are even, leads to no such start.
+
+def doublings(height: int, width: int, features: Shape = ()) -> tuple[int, int, int]:
+    """(start height, start width, n): a start whose `n` doublings enclose the image; `cropped` cuts out its centre.
+
+    features: the shape that `FromFeatures` makes the start from. A map whose sides are the image's halved some times,
+    rounded up or down, is a start as it is; else the shorter side of the start is 4 to 7 pixels. ValueError for images
+    below 8x8, but for those that are such a start themselves, by at most 28 pixels.
     """
-    num = 0
-    while min(height, width) >= 8 and height % 2 == 0 and width % 2 == 0:
-        height, width, num = height // 2, width // 2, num + 1
-    size = f"{height << num}x{width << num}"
-    if not 4 <= min(height, width) <= 7:
-        raise ValueError(
-            f"{size} images cannot be reached by doubling a start whose shorter side is 4 to 7 pixels; "
-            "sizes such as 28, 32, 48, 64, 80, 96, 112, 128 can"
-        )
-    if max(height, width) > 28:
-        raise ValueError(
-            f"{size} images are too long: doubling makes them from a start of {height}x{width} pixels, "
-            "whose longer side may be 28 at most"
-        )
-    return height, width, num
+    shorter, longer = sorted((height, width))
+    if shorter < 4 or (shorter < 8 and longer > 28):
+        raise ValueError(f"images of {height}x{width} are too small: at least 8x8")
+    starts = [(-(-height >> n), -(-width >> n), n) for n in range(longer.bit_length() + 1)]
+    if is_map(features):
+        exact = [start for start in starts if start[:2] == features[1:]]
+        near = [
+            start
+            for start in starts
+            if height >> start[2] <= features[1] <= start[0] and width >> start[2] <= features[2] <= start[1]
+        ]
+        if exact or near:
+            return (exact or near)[0]
+    return next(start for start in starts if min(start[:2]) <= 7)
+
+
+def cropped(x: Tensor, height: int, width: int) -> Tensor:
+    """The centre of b c h w."""
+    top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
+    return x[:, :, top : top + height, left : left + width]
+
+
+def padded(x: Tensor, height: int, width: int) -> Tensor:
+    """b c h w in the centre of zeros."""
+    below, right = height - x.shape[2], width - x.shape[3]
+    return F.pad(x, (right // 2, right - right // 2, below // 2, below - below // 2)) if below or right else x

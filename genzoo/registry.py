@@ -216,6 +216,8 @@ ENCODERS = Registry(
         "resnet": "encoders.resnet:ResNetEncoder",
         "conv": "encoders.conv:ConvEncoder",
         "mlp": "encoders.mlp:MLPEncoder",
+        "vit": "encoders.vit:ViTEncoder",
+        "convnext": "encoders.convnext:ConvNeXtEncoder",
         "timm": "encoders.timm:TimmEncoder",
     },
 )

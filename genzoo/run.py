@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from genzoo import pretrained
 from genzoo.config import build
 from genzoo.data.store import Split, prepare
 from genzoo.doctor import used
@@ -100,11 +101,14 @@ def _run(
 
     parts = check(recipe)
     check_training(recipe.train)
+    begins = not resume or checkpoint_step(folder) is None
     with launch.first("prepared"):
         if launch.is_main:
             check_folder(folder, recipe, resume)
             for place in [place for place, owner in used(recipe).items() if owner == "__main__"]:
                 log.warning("%s is registered in a notebook or script: only there can this run be loaded again", place)
+            if begins:
+                pretrained.fetch([recipe.model, recipe.objective])
             for metric, reason in missing(recipe.evaluation):
                 log.warning("%s will be skipped (`genzoo eval %s` adds it later): %s", metric, folder, reason)
         splits = prepare_splits(parts, recipe)
@@ -113,6 +117,9 @@ def _run(
             check_data(folder, before, splits["train"])
     torch.manual_seed(recipe.seed)
     model = Model(recipe.model, parts.dataset.image_shape)
+    if begins:
+        for module in (model, parts.objective):
+            pretrained.load(module)
     check_space(folder, planned_checkpoint_bytes(model, parts.objective, recipe.train))
 
     with locked(folder) if launch.is_main else nullcontext(), said_how_to_go_on(folder):

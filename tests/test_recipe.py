@@ -52,7 +52,7 @@ def refused(path, *overrides) -> str:
     ("old", "new", "message"),
     [
         ("base_dim: 16", "base_dmi: 16", "mine.yaml:9: model.head.decoder.base_dmi: unknown option; did you mean 'base_dim'"),
-        ("base_dim: 16", "base_dim: many", "mine.yaml:9: model.head.decoder.base_dim: expected int >= 1, not 'many'"),
+        ("base_dim: 16", "base_dim: many", "mine.yaml:9: model.head.decoder.base_dim: expected int >= 1, <= 4096, not 'many'"),
         ("steps: 10", "steps: 0", "mine.yaml:11: train.steps: Input should be greater than or equal to 1 (given: 0)"),
         ("steps: 10", "steps: true", "mine.yaml:11: train.steps: expected int >= 1, not true"),
         ("steps: 10", "steps: '10'", "mine.yaml:11: train.steps: expected int >= 1, not '10'"),

@@ -244,7 +244,7 @@ def test_sample_writes_png_files(finished, tmp_path, call, part, mode):
         (["sample", "RUN", "--num", "1", "--out", "RUN/lock.json/o"], "lock.json is no folder; choose another place"),
         (["check", "./nowhere.py"], "nowhere.py: no such file"),
         (["run", "svae_digit"], "did you mean 'svae_digits'"),
-        (["run", "svae_digits", "data.size=33"], "33x33 images cannot be reached by doubling"),
+        (["run", "svae_digits", "model.encoder={name: conv, num_scales: 6}"], "32x32 cannot be halved 6 times (num_scales)"),
         (["run", "svae_digits", "data.size=36", "model.head.decoder.max_dim=0"], "model.head.decoder.max_dim"),
         (["run", "svae_digits", "train.stpes=1"], "did you mean 'steps'"),
         (["run", "svae_digits", "evaluation.reference=tset"], "has no split 'tset' (it has: train, test)"),

@@ -6,24 +6,26 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genzoo.config import Config
-from genzoo.layers import FromFeatures, doublings
+from genzoo.layers import FromFeatures, cropped, doublings
 from genzoo.parts import Shape
 
 
 class ConvDecoder(nn.Module):
     """Transposed 4x4 convolutions with BatchNorm and ReLU, as the generator of DCGAN (arXiv 1511.06434).
 
-    Sizes: a start of 4 to 7 pixels doubled any number of times (28, 32, 48, 64, 128, ...).
+    Any image from 8x8 up: a start of 4 to 7 pixels, or the features where they are a map, doubled until they enclose
+    it.
     """
 
     class Config(Config):
-        base_dim: int = Field(64, ge=1, description="channels before the last layer; doubled at every halving")
-        max_dim: int = Field(512, ge=1, description="upper bound of the channels")
+        base_dim: int = Field(64, ge=1, le=4096, description="channels before the last layer; doubled at every halving")
+        max_dim: int = Field(512, ge=1, le=8192, description="upper bound of the channels")
 
     def __init__(self, config: Config, in_shape: Shape, out_shape: Shape):
         super().__init__()
         channels, height, width = out_shape
-        start_height, start_width, num = doublings(height, width)
+        self.size = (height, width)
+        start_height, start_width, num = doublings(height, width, in_shape)
         dims = [min(config.base_dim * 2**k, config.max_dim) for k in range(max(num - 1, 0), -1, -1)]
         layers: list[nn.Module] = [FromFeatures(in_shape, (dims[0], start_height, start_width))]
         for a, b in itertools.pairwise(dims):
@@ -34,4 +36,4 @@ class ConvDecoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.layers(features)
+        return cropped(self.layers(features), *self.size)

@@ -6,24 +6,26 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genzoo.config import Config
-from genzoo.layers import FromFeatures, ResBlock, doublings
+from genzoo.layers import FromFeatures, ResBlock, cropped, doublings
 from genzoo.parts import Shape
 
 
 class ResNetDecoder(nn.Module):
     """Residual decoder of the Split VAE: a small map, doubled by transposed 3x3 convolutions and residual blocks.
 
-    arXiv 2202.02738. Sizes: a start of 4 to 7 pixels doubled any number of times (28, 32, 48, 64, 128, ...).
+    arXiv 2202.02738. Any image from 8x8 up: a start of 4 to 7 pixels, or the features where they are a map, doubled
+    until they enclose it.
     """
 
     class Config(Config):
-        base_dim: int = Field(64, ge=1, description="channels at full size; doubled at every halving")
-        max_dim: int = Field(1024, ge=1, description="upper bound of the channels")
+        base_dim: int = Field(64, ge=1, le=4096, description="channels at full size; doubled at every halving")
+        max_dim: int = Field(1024, ge=1, le=8192, description="upper bound of the channels")
 
     def __init__(self, config: Config, in_shape: Shape, out_shape: Shape):
         super().__init__()
         channels, height, width = out_shape
-        start_height, start_width, num = doublings(height, width)
+        self.size = (height, width)
+        start_height, start_width, num = doublings(height, width, in_shape)
         dims = [min(config.base_dim * 2**k, config.max_dim) for k in range(num, -1, -1)]
         self.start = FromFeatures(in_shape, (dims[0], start_height, start_width))
         scales: list[nn.Module] = []
@@ -33,4 +35,4 @@ class ResNetDecoder(nn.Module):
         self.to_image = nn.Conv2d(dims[-1], channels, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.to_image(self.scales(self.start(features)))
+        return cropped(self.to_image(self.scales(self.start(features))), *self.size)

@@ -2,8 +2,9 @@
 
 import itertools
 from math import prod
+from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from genzoo.config import Config
@@ -14,7 +15,9 @@ class MLPEncoder(nn.Module):
     """Dense layers with SiLU on the flattened image, as in Kingma & Welling (arXiv 1312.6114); b c h w -> b dim."""
 
     class Config(Config):
-        hidden_dims: list[PositiveInt] = Field([512, 512], min_length=1, description="width of each dense layer")
+        hidden_dims: list[Annotated[int, Field(ge=1, le=65536)]] = Field(
+            [512, 512], min_length=1, max_length=64, description="width of each dense layer"
+        )
 
     def __init__(self, config: Config, in_shape: Shape):
         super().__init__()

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from pydantic import Field
 
+from genzoo.backbones import weights_file
 from genzoo.config import Config
-from genzoo.features.tower import Tower, weights_file
+from genzoo.features.tower import Tower
 
 # With the activation it was trained with (QuickGELU), which timm's plain `vit_base_patch32_clip_224` has not.
 MODEL = "vit_base_patch32_clip_quickgelu_224.openai"

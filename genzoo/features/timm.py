@@ -4,8 +4,9 @@ from pathlib import Path
 
 from pydantic import Field
 
+from genzoo.backbones import weights_file
 from genzoo.config import Config
-from genzoo.features.tower import Tower, weights_file
+from genzoo.features.tower import Tower
 
 
 class TimmFeatures(Tower):

@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 
 from genzoo.errors import UserError
 from genzoo.evaluation.config import EvaluationConfig
-from genzoo.features import tower
 from genzoo.features.clip import CLIP, MODEL
 from genzoo.features.timm import TimmFeatures
 
@@ -123,7 +122,7 @@ def test_without_weights_the_error_says_which_file_goes_where(monkeypatch, tmp_p
     def offline(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr(tower.urllib.request, "urlopen", offline)
+    monkeypatch.setattr("urllib.request.urlopen", offline)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *a: None)
     config = TimmFeatures.Config(model=NAMES[0])
     place = tmp_path / "weights" / f"{NAMES[0]}.safetensors"

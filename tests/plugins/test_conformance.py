@@ -19,6 +19,8 @@ SMALL = {
     "encoders/conv": {"base_dim": 4},
     "encoders/mlp": {"hidden_dims": [8]},
     "encoders/timm": {"model": "test_resnet"},
+    "encoders/vit": {"embed_dim": 12, "depth": 2},
+    "encoders/convnext": {"base_dim": 4, "depth": 1},
     "decoders/resnet": {"base_dim": 2},
     "decoders/conv": {"base_dim": 2},
     "decoders/mlp": {"hidden_dims": [8]},

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.config import Config
-from genzoo.layers import doublings
+from genzoo.layers import FromFeatures, cropped, doublings, is_map
 from genzoo.parts import Shape
 
 
@@ -17,28 +17,32 @@ class StyleGANDecoder(nn.Module):
     """Style-modulated convolutions on a learned constant, noise inputs, and images summed over scales.
 
     Karras et al., "Analyzing and Improving the Image Quality of StyleGAN" (arXiv 1912.04958), figures 2 d and
-    7 b. The features are the style. Noise is drawn anew for every image in training and is a fixed pattern in
-    evaluation, so that a latent has one image. Sizes: a start of 4 to 7 pixels doubled any number of times.
+    7 b. The features are the style; of a map, its mean is, and the map stands in the constant's place. Noise is drawn
+    anew for every image in training and is a fixed pattern in evaluation, so that a latent has one image. Any image
+    from 8x8 up: a start of 4 to 7 pixels, or the map, doubled until they enclose it.
     """
 
     class Config(Config):
-        base_dim: int = Field(32, ge=1, description="channels at full size; doubled at every halving")
-        max_dim: int = Field(256, ge=1, description="upper bound of the channels")
-        style_dim: int = Field(128, ge=1, description="width of the mapping network and of the style")
-        mapping_layers: int = Field(2, ge=1, description="dense layers from features to style")
+        base_dim: int = Field(32, ge=1, le=4096, description="channels at full size; doubled at every halving")
+        max_dim: int = Field(256, ge=1, le=8192, description="upper bound of the channels")
+        style_dim: int = Field(128, ge=1, le=8192, description="width of the mapping network and of the style")
+        mapping_layers: int = Field(2, ge=1, le=32, description="dense layers from features to style")
         noise: bool = Field(True, description="noise inputs, each with a learned strength that starts at 0")
 
     def __init__(self, config: Config, in_shape: Shape, out_shape: Shape):
         super().__init__()
         channels, height, width = out_shape
-        start_height, start_width, num = doublings(height, width)
+        self.size = (height, width)
+        start_height, start_width, num = doublings(height, width, in_shape)
         dims = [min(config.base_dim * 2**k, config.max_dim) for k in range(num, -1, -1)]
-        widths = [prod(in_shape)] + [config.style_dim] * config.mapping_layers
+        self.from_map = is_map(in_shape)
+        widths = [in_shape[0] if self.from_map else prod(in_shape)] + [config.style_dim] * config.mapping_layers
         self.mapping = nn.Sequential(
             nn.Flatten(),
             *(layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.LeakyReLU(0.2))),
         )
-        self.start = nn.Parameter(torch.randn(dims[0], start_height, start_width))
+        start = (dims[0], start_height, start_width)
+        self.start = FromFeatures(in_shape, start) if self.from_map else nn.Parameter(torch.randn(start))
         self.scales = nn.ModuleList()
         for k, dim in enumerate(dims):
             size = (start_height << k, start_width << k)
@@ -49,14 +53,16 @@ class StyleGANDecoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """b *in_shape -> b c h w, logits."""
-        style = self.mapping(features)
-        x = self.start.expand(len(features), -1, -1, -1)
+        if self.from_map:
+            style, x = self.mapping(features.mean((2, 3))), self.start(features)
+        else:
+            style, x = self.mapping(features), self.start.expand(len(features), -1, -1, -1)
         image = None
         for first, second, to_image in self.scales:
             x = second(first(x, style), style)
             layer = to_image(x, style)
             image = layer if image is None else layer + enlarged(image)
-        return image
+        return cropped(image, *self.size)
 
 
 class ModulatedConv(nn.Module):

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pytest
 import torch
 from genzoo_stylegan.decoder import ModulatedConv, StyleGANDecoder
 from torch.nn import functional as F
@@ -58,3 +59,17 @@ def test_style_changes_the_image():
     decoder = StyleGANDecoder(StyleGANDecoder.Config(base_dim=4), in_shape=(6,), out_shape=(1, 16, 16)).eval()
     a, b = decoder(torch.randn(2, 6))
     assert (a - b).abs().max() > 1e-3
+
+
+def test_vectors_keep_their_network_and_maps_begin_where_they_are():
+    torch.manual_seed(0)
+    config = StyleGANDecoder.Config(base_dim=4, max_dim=16, style_dim=8)
+    decoder = StyleGANDecoder(config, in_shape=(6,), out_shape=(3, 32, 32)).eval()
+    with torch.no_grad():
+        made = decoder(torch.rand(3, 6, generator=torch.Generator().manual_seed(1)))
+    assert made.abs().sum().item() == pytest.approx(7806.188, rel=1e-3)  # recorded when maps were not taken yet
+    for in_shape, size in (((5, 8, 8), (32, 32)), ((5, 4, 4), (33, 30)), ((5, 2, 3), (19, 40))):
+        decoder = StyleGANDecoder(config, in_shape=in_shape, out_shape=(2, *size))
+        decoder(torch.rand(3, *in_shape)).square().sum().backward()
+        assert not [name for name, p in decoder.named_parameters() if p.grad is None]
+        assert decoder(torch.rand(3, *in_shape)).shape == (3, 2, *size)

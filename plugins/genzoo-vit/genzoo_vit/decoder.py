@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genzoo.config import Config
+from genzoo.layers import cropped
 from genzoo.parts import Shape
 
 
@@ -16,15 +17,15 @@ class ViTDecoder(nn.Module):
 
     Blocks as in Dosovitskiy et al., "An Image is Worth 16x16 Words" (arXiv 2010.11929), normalised first; the decoder
     of masked autoencoders (He et al., arXiv 2111.06377) with the features in the place of the visible patches. Any
-    image size divisible by the patch; features that are a map give a token for each of its pixels.
+    image size: patches that reach over its edges are cut; features that are a map give a token for each of its pixels.
     """
 
     class Config(Config):
-        patch: int = Field(4, ge=1, description="height and width of a patch in pixels")
-        dim: int = Field(128, ge=4, multiple_of=4, description="width of a token")
-        depth: int = Field(4, ge=1, description="transformer blocks")
-        num_heads: int = Field(4, ge=1, description="attention heads; must divide dim")
-        mlp_ratio: float = Field(4.0, gt=0, description="hidden width of a block's dense layers, as a multiple of dim")
+        patch: int = Field(4, ge=1, le=64, description="height and width of a patch in pixels")
+        dim: int = Field(128, ge=4, le=8192, multiple_of=4, description="width of a token")
+        depth: int = Field(4, ge=1, le=128, description="transformer blocks")
+        num_heads: int = Field(4, ge=1, le=256, description="attention heads; must divide dim")
+        mlp_ratio: float = Field(4.0, gt=0, le=64, description="hidden width of a block's dense layers, over dim")
 
         @model_validator(mode="after")
         def _heads_divide_dim(self):
@@ -35,10 +36,9 @@ class ViTDecoder(nn.Module):
     def __init__(self, config: Config, in_shape: Shape, out_shape: Shape):
         super().__init__()
         channels, height, width = out_shape
-        if height % config.patch or width % config.patch:
-            raise ValueError(f"{height}x{width} images cannot be cut into patches of {config.patch}x{config.patch}")
+        self.size = (height, width)
         self.patch = config.patch
-        self.grid = (height // config.patch, width // config.patch)
+        self.grid = (-(-height // config.patch), -(-width // config.patch))
         self.read = nn.Linear(in_shape[0], config.dim)
         places = sinusoids(*self.grid, config.dim)
         self.patches = nn.Parameter(0.02 * torch.randn(places.shape))
@@ -73,7 +73,8 @@ class ViTDecoder(nn.Module):
             tokens = block(tokens)
         pixels = self.to_pixels(self.norm(tokens[:, memory.shape[1] :]))
         p, (gh, gw) = self.patch, self.grid
-        return rearrange(pixels, "b (gh gw) (c p q) -> b c (gh p) (gw q)", gh=gh, gw=gw, p=p, q=p)
+        image = rearrange(pixels, "b (gh gw) (c p q) -> b c (gh p) (gw q)", gh=gh, gw=gw, p=p, q=p)
+        return cropped(image, *self.size)
 
 
 def sinusoids(height: int, width: int, dim: int) -> Tensor:
