@@ -268,11 +268,47 @@ def walls(folder: str | Path, plugins: Sequence[str] = ()) -> list[Wall]:
     recipe = read_recipe(folder, plugins=plugins)
     parts = check(recipe)
     model = load(folder, plugins=plugins)
-    images = prepare_splits(parts, recipe)[recipe.evaluation.reference].images
-    fitted = {name: one for name, one in parts.samplers.items()
-              if not one.needs_fit or load_sampler(folder, recipe, name, one)}  # fmt: skip
-    return draw(model, fitted, images, recipe.evaluation.reference, seed=recipe.evaluation_seed,
-                device=next(model.parameters()).device)  # fmt: skip
+    split = recipe.evaluation.reference
+    images, device = prepare_splits(parts, recipe)[split].images, next(model.parameters()).device
+    samplers = _fitted_samplers(folder, recipe, parts)
+    return draw(model, samplers, images, split, seed=recipe.evaluation_seed, device=device)
+
+
+def walls_beside(folders: dict[str, Path], plugins: Sequence[str] = ()) -> tuple[list[Wall], list[str]]:
+    """Walls with a row for each of several runs, by name; and of those that cannot be shown so, the reason.
+
+    plugins: as `load` takes them.
+    """
+    from genzoo.reports.pictures import beside
+
+    models, samplers, notes, common = {}, {}, [], None
+    for name, folder in folders.items():
+        try:
+            recipe = read_recipe(folder, plugins=plugins)
+            parts = check(recipe)
+            model = load(folder, plugins=plugins)
+            split = prepare_splits(parts, recipe)[recipe.evaluation.reference]
+        except UserError as error:
+            notes.append(f"{name} is not among the pictures: {error}")
+            continue
+        common = common or (split, recipe.evaluation.reference, recipe.evaluation_seed, name)
+        if split.sha256 != common[0].sha256:
+            notes.append(f"{name} is not among the pictures: its images are not those of {common[3]}")
+            continue
+        models[name] = model
+        samplers[name] = _fitted_samplers(folder, recipe, parts)
+    if not models:
+        return [], notes
+    return beside(models, samplers, common[0].images, common[1], seed=common[2]), notes
+
+
+def _fitted_samplers(folder: Path, recipe: Recipe, parts: Checked) -> dict[str, Sampler]:
+    """The samplers that need no fit, or have had it on the newest checkpoint."""
+    return {
+        name: one
+        for name, one in parts.samplers.items()
+        if not one.needs_fit or load_sampler(folder, recipe, name, one)
+    }
 
 
 def prepare_splits(parts: Checked, recipe: Recipe) -> dict[str, Split]:

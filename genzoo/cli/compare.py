@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from genzoo.cli.options import as_json
+from genzoo.cli.options import as_json, plugin_option
 from genzoo.errors import UserError
 
 
@@ -14,8 +14,12 @@ from genzoo.errors import UserError
 @click.argument("folders", metavar="RUN RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--metric", help="Only these, comma-separated: fd, kid, precision, ...")
 @click.option("--across", is_flag=True, help="Rank also scores that were made by different protocols.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a page: recipes, curves, pictures, scores.")
+@plugin_option
 @as_json
-def compare(folders: tuple[Path, ...], metric: str | None, across: bool, as_json: bool) -> None:
+def compare(
+    folders: tuple[Path, ...], metric: str | None, across: bool, html: Path | None, plugins: tuple, as_json: bool
+) -> None:
     """Scores of runs, a row each; the best is marked where all were made by the same protocol."""
     from genzoo.evaluation.ranking import rank
 
@@ -25,7 +29,8 @@ def compare(folders: tuple[Path, ...], metric: str | None, across: bool, as_json
     names = names if len(set(names)) == len(names) else [str(folder) for folder in folders]
     if len(set(names)) < len(names):
         raise UserError("a run is named twice")
-    rows = rank(dict(zip(names, map(_scores, folders), strict=True)), across)
+    runs = dict(zip(names, folders, strict=True))
+    rows = rank(_page(runs, html, plugins) if html else {name: _scores(runs[name]) for name in runs}, across)
     if metric:
         wanted = metric.split(",")
         known = dict.fromkeys(row.metric for row in rows)
@@ -39,6 +44,20 @@ def compare(folders: tuple[Path, ...], metric: str | None, across: bool, as_json
         click.echo(line)
     if any(row.differs for row in rows) and not across:
         click.echo("rows marked ≠ are not ranked: their protocols differ (--across ranks them all the same)", err=True)
+
+
+def _page(folders: dict[str, Path], html: Path, plugins: tuple) -> dict[str, list[dict]]:
+    """Write the page, and return the scores of every run: on a page, one that has none has its place, too."""
+    from genzoo import run as runs
+    from genzoo.reports.comparison import comparison
+    from genzoo.reports.facts import read
+    from genzoo.run_folder import check_writable
+
+    check_writable(html)
+    facts = {name: read(folder, plugins) for name, folder in folders.items()}
+    comparison(facts, lambda: runs.walls_beside(folders, plugins), html)
+    click.echo(f"the page: {html}", err=True)
+    return {name: run.scores() for name, run in facts.items()}
 
 
 def _scores(folder: Path) -> list[dict]:

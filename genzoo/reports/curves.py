@@ -47,7 +47,7 @@ def curves(runs: dict[str, list[dict]]) -> tuple[list[Curve], dict[str, float]]:
             constant[name] = values[0]
             continue
         title, unit = TITLES.get(name, (name, ""))
-        log = min(values) > 0 and max(values) / min(values) > 30
+        log = name != "lr" and min(values) > 0 and max(values) / min(values) > 30
         alt = f"{title} over training steps. " + " ".join(_said(one, len(runs) > 1) for one in series)
         unit = ", ".join(filter(None, [unit, "log scale" if log else ""]))
         drawn.append(Curve(title, unit, lines(series, alt=alt, x_label="step", log=log)))

@@ -66,6 +66,16 @@ def read(folder: Path, plugins: Sequence[str] = ()) -> Facts:
     return facts
 
 
+def status(facts: Facts) -> tuple[str, str]:
+    """A word on how far the run is, and its class."""
+    if facts.interrupted:
+        return f"interrupted at step {facts.step:,} of {facts.planned:,}", "warn"
+    if not facts.scores():
+        return "not scored yet", "warn"
+    missing = sum(entry["value"] is None for entry in facts.scores())
+    return (f"finished, {missing} score(s) skipped", "warn") if missing else ("finished", "")
+
+
 def _json(facts: Facts, name: str) -> dict | None:
     file = facts.folder / name
     if not file.is_file():

@@ -69,7 +69,7 @@ def walls_of(walls: list[Wall], prefix: str = "w", said: dict[str, str] | None =
             "id": f"{prefix}{k}", "name": wall.name, "title": wall.title, "about": wall.about, "w": w * factor,
             "h": h * factor, "small": round(min(1, ceil(SHOWN_SMALL / max(h, w) - 0.5) / factor), 4) or 1,
             "crisp": max(h, w) <= CRISP, "places": places, "rows": rows, "sheets": shown,
-            "has_maps": ", ".join(wall.maps),
+            "has_maps": ", ".join(wall.maps), "across": columns,
         })  # fmt: skip
     return made, note
 

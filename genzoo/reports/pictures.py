@@ -13,7 +13,7 @@ from genzoo.evaluation.pictures import NUM_GRID
 from genzoo.evaluation.posteriors import encode, evaluating
 from genzoo.parts import Composition, Sampler
 
-NUM_RECONSTRUCTIONS, NUM_ENCODED = 48, 512
+NUM_RECONSTRUCTIONS, NUM_ENCODED, NUM_BESIDE = 48, 512, 12
 NUM_VARIABLES, NUM_STEPS, REACH = 8, 9, 2.5  # of a traversal: rows, columns, standard deviations to each side
 BATCH = 64
 
@@ -55,6 +55,60 @@ def draw(
             walls.append(_wall(f"sampler {name}", f"Samples: {name}", about, _decoded(model, z)))
         walls += _traversals(model, images, mean[:1], device)
     return walls
+
+
+@torch.no_grad()
+def beside(
+    models: Mapping[str, nn.Module],
+    samplers: Mapping[str, Mapping[str, Sampler]],
+    images: np.ndarray,
+    split: str,
+    *,
+    seed: int,
+) -> list[Wall]:
+    """Walls with a row for each of several models: the same images, and of each sampler the draws of the same seed.
+
+    models, samplers: by the name of the run; images: uint8 n h w c, of the size that all the models take.
+    """
+    x = read(chosen := Spread(images, NUM_BESIDE), slice(len(chosen))).float() / 255
+    made = {}
+    for name, model in models.items():
+        with evaluating(model):
+            made[name] = _decoded(model, model.encode(x.to(next(model.parameters()).device)).mean)
+    about = f"the same {len(x)} images of the split {split}, spread evenly over it, decoded by each run"
+    walls = [_rows("reconstruction", "Reconstructions", about, made, x)]
+    for sampler in dict.fromkeys(sampler for fitted in samplers.values() for sampler in fitted):
+        drawn, made = {}, {}
+        for name, fitted in samplers.items():
+            if sampler in fitted:
+                drawn[name] = fitted[sampler].sample(NUM_BESIDE, torch.Generator().manual_seed(seed))
+                with evaluating(models[name]):
+                    made[name] = _decoded(models[name], drawn[name].to(next(models[name].parameters()).device))
+        first, *others = drawn.values()
+        same = all(other.shape == first.shape and torch.equal(other, first) for other in others)
+        about = "decoded from the same latents" if same else "each run's own latents, which are not the same"
+        walls.append(_rows(f"sampler {sampler}", f"Samples: {sampler}", f"{about}, seed {seed}, not selected", made))
+    return walls
+
+
+def _rows(name: str, title: str, about: str, made: dict[str, Composition], x: Tensor | None = None) -> Wall:
+    """A row for each model below one of the images x; crossed out where a model has no such part."""
+    own = {run: _wall("", "", "", one) for run, one in made.items()}
+    names = dict.fromkeys(part for wall in own.values() for part in wall.parts)
+    top = [] if x is None else [pixels(x)]
+    blank = _crossed_out(next(iter(own.values())).parts["y"])
+    parts = {part: np.concatenate([*top, *(wall.parts.get(part, blank) for wall in own.values())]) for part in names}
+    maps = tuple(part for part in names if any(part in wall.maps for wall in own.values()))
+    return Wall(name, title, about, parts, [*(["x"] if top else []), *own], maps)
+
+
+def _crossed_out(images: np.ndarray) -> np.ndarray:
+    """Grey images with a diagonal, as many and as large as these."""
+    n, h, w, _ = images.shape
+    blank = np.full((n, h, w, 3), 200, np.uint8)
+    across = np.arange(max(h, w))
+    blank[:, across * h // max(h, w), across * w // max(h, w)] = 150
+    return blank
 
 
 def _traversals(model: nn.Module, images: np.ndarray, start: Tensor, device: torch.device | str) -> Iterator[Wall]:

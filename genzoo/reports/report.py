@@ -13,7 +13,7 @@ from genzoo.reports import page
 from genzoo.reports.charts import number
 from genzoo.reports.curves import curves
 from genzoo.reports.diagnoses import latent_story, split_story
-from genzoo.reports.facts import Facts, read
+from genzoo.reports.facts import Facts, read, status
 from genzoo.reports.pictures import Wall
 from genzoo.reports.scores import tables
 from genzoo.reports.sheets import uri
@@ -33,9 +33,8 @@ def report(
     """Write RUN/report.html (or `out`) and return its path.
 
     walls: draws what the model makes; a UserError that it raises is told on the page, which then shows the run's PNG
-    files. floor: scores of real images; twin: the run of another model beside this one; plugins: files to
-    be executed for the run. UserError where `folder` is no
-    run, or its metrics.json is not one that genzoo wrote.
+    files. floor: scores of real images; twin: the run of another model beside this one; plugins: files to be executed
+    for the run. UserError where `folder` is no run, or its metrics.json is not one that genzoo wrote.
     """
     path = out or folder / "report.html"
     facts = read(folder, plugins)
@@ -62,7 +61,7 @@ def _context(facts: Facts, drawn: list[Wall], floor: list[dict], twin: Facts | N
     charts, constant = curves({facts.name: facts.lines} if facts.lines else {})
     return {
         "run": facts,
-        "status": _status(facts),
+        "status": status(facts),
         "summary": _summary(facts),
         "figures": _figures(facts),
         "walls": [wall for wall in walls if wall["name"] != "traversal"],
@@ -84,16 +83,6 @@ def _context(facts: Facts, drawn: list[Wall], floor: list[dict], twin: Facts | N
         f"{shlex.quote(str(facts.folder))}",
         "score": f"genzoo eval {shlex.quote(str(facts.folder))}",
     }
-
-
-def _status(facts: Facts) -> tuple[str, str]:
-    """A word on how far the run is, and its class."""
-    if facts.interrupted:
-        return f"interrupted at step {facts.step:,} of {facts.planned:,}", "warn"
-    if not facts.scores():
-        return "not scored yet", "warn"
-    missing = sum(entry["value"] is None for entry in facts.scores())
-    return (f"finished, {missing} score(s) skipped", "warn") if missing else ("finished", "")
 
 
 def _summary(facts: Facts) -> str:

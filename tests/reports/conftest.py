@@ -1,7 +1,9 @@
-"""Tiny runs to write pages about; tests copy what they change."""
+"""Tiny runs to write pages about; tests copy what they change. And a browser to look at pages with."""
 
 import json
 import shutil
+from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -16,16 +18,55 @@ TINY = [
 FACES = ["data={name: faces, num_train: 12, num_test: 6, size: 32}"]
 
 
+CHROMIUM = Path("/usr/bin/chromium")
+OPTIONS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+class Page(HTMLParser):
+    """The tags and the text of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.texts, self._in = [], [], ""
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.text = " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._in = tag if tag in ("style", "script") else ""
+
+    def handle_endtag(self, tag):
+        self._in = ""
+
+    def handle_data(self, data):
+        if not self._in:
+            self.texts.append(data)
+
+    def all(self, name):
+        return [attrs for tag, attrs in self.tags if tag == name]
+
+
+@pytest.fixture
+def page_of():
+    """page_of(path): the page as a test reads it."""
+    return Page
+
+
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
-    """name -> the folder of a run: split (one channel), faces (split, three channels), plain."""
+    """name -> the folder of a run: split and again (another seed, one channel), faces (split, three channels), plain."""
     from genzoo.run import run
 
     root = tmp_path_factory.mktemp("runs")
     run(read("svae_digits", TINY), root / "split")
     run(read("svae_digits", [*TINY, *FACES, "seed=1"]), root / "faces")
     run(read("vae_digits", TINY), root / "plain")
-    return {name: root / name for name in ("split", "faces", "plain")}
+    run(read("svae_digits", [*TINY, "seed=7", "name=again", "report=false"]), root / "again")
+    return {name: root / name for name in ("split", "again", "faces", "plain")}
 
 
 @pytest.fixture
@@ -53,3 +94,37 @@ def interrupted(copy):
     lines = (folder / "train.jsonl").read_text().splitlines(keepends=True)
     (folder / "train.jsonl").write_text("".join(lines[:2]))
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not there (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        made = driver.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """visit(path, width, scheme): the opened page; at the end, no message and no request may have been seen."""
+    seen, contexts = [], []
+
+    def open_page(path, width=1280, scheme="light"):
+        contexts.append(context := browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
+        page = context.new_page()
+        page.on("console", lambda message: seen.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: seen.append(str(error)))
+        page.on(
+            "request",
+            lambda request: seen.append(request.url) if not request.url.startswith(("data:", "file:")) else None,
+        )
+        page.goto(Path(path).as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert seen == []

@@ -1,48 +1,6 @@
 """Pages in a real browser: quiet, self-contained, as wide as the screen, and switches that change what is shown."""
 
-from pathlib import Path
-
 import pytest
-
-CHROMIUM = Path("/usr/bin/chromium")
-OPTIONS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not there (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        made = driver.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
-        yield made
-        made.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """visit(path, width, scheme): the opened page; at the end, no message and no request may have been seen."""
-    seen, contexts = [], []
-
-    def open_page(path, width=1280, scheme="light"):
-        contexts.append(context := browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
-        page = context.new_page()
-        page.on("console", lambda message: seen.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: seen.append(str(error)))
-        page.on(
-            "request",
-            lambda request: seen.append(request.url) if not request.url.startswith(("data:", "file:")) else None,
-        )
-        page.goto(Path(path).as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert seen == []
 
 
 def shot(page, wall="#w0"):
@@ -99,3 +57,14 @@ def test_walls_answer_to_the_keyboard(runs, visit):
     assert page.locator("dialog h2").inner_text() == "Reconstructions: image 2 of 6"
     box = page.locator("dialog").bounding_box()
     assert box["x"] >= 0 and box["x"] + box["width"] <= 380
+
+
+def test_a_comparison_is_quiet_and_its_switch_works(runs, visit, call, tmp_path):
+    code, _, err = call("compare", *runs.values(), "--html", "page.html")
+    assert code == 0, err
+    for width, scheme in ((1280, "light"), (380, "dark")):
+        page = visit(tmp_path / "page.html", width, scheme)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    before = shot(page)
+    page.locator("#w0 .switch label", has=page.get_by_text("sigma", exact=True)).click()
+    assert shot(page) != before

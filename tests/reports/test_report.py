@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 
 import pytest
 
@@ -13,38 +12,15 @@ from genzoo.run import walls
 NASTY = '<script>alert("x")</script><img src=x onerror=alert(1)> \' & Жук 🎲'
 
 
-class Page(HTMLParser):
-    """The tags and the text of a page."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.texts, self._in = [], [], ""
-        self.source = path.read_text(encoding="utf-8")
-        self.feed(self.source)
-        self.text = " ".join(" ".join(self.texts).split())
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self._in = tag if tag in ("style", "script") else ""
-
-    def handle_endtag(self, tag):
-        self._in = ""
-
-    def handle_data(self, data):
-        if not self._in:
-            self.texts.append(data)
-
-    def all(self, name):
-        return [attrs for tag, attrs in self.tags if tag == name]
+@pytest.fixture
+def written(page_of):
+    """written(folder, **options): the report of a run, written anew."""
+    return lambda folder, **options: page_of(report(folder, lambda: walls(folder), **options))
 
 
-def written(folder, **options):
-    return Page(report(folder, lambda: walls(folder), **options))
-
-
-def test_a_run_leaves_a_page_with_everything_in_it(runs):
+def test_a_run_leaves_a_page_with_everything_in_it(runs, page_of):
     path = runs["split"] / "report.html"
-    page = Page(path)
+    page = page_of(path)
     assert path.stat().st_size < 5_000_000
     assert not re.search(r"(src|href)=\"(?!data:|#)", page.source)
     assert "url(http" not in page.source and "@import" not in page.source
@@ -56,26 +32,26 @@ def test_a_run_leaves_a_page_with_everything_in_it(runs):
     assert {attrs["data-part"] for attrs in page.all("div") if "data-part" in attrs} == {"x", "y", "y1", "y2", "sigma"}
 
 
-def test_every_picture_says_what_is_seen(runs):
-    for name in runs:
-        page = Page(runs[name] / "report.html")
+def test_every_picture_says_what_is_seen(runs, page_of):
+    for name in ("split", "faces", "plain"):
+        page = page_of(runs[name] / "report.html")
         assert all(attrs.get("alt") for attrs in page.all("img"))
         assert all(len(attrs["aria-label"]) > 20 for attrs in page.all("svg"))
         assert all("images" in attrs["aria-label"] for attrs in page.all("div") if attrs.get("role") == "img")
 
 
-def test_identifiers_are_unique(runs):
-    ids = [attrs["id"] for _, attrs in Page(runs["faces"] / "report.html").tags if "id" in attrs]
+def test_identifiers_are_unique(runs, page_of):
+    ids = [attrs["id"] for _, attrs in page_of(runs["faces"] / "report.html").tags if "id" in attrs]
     assert len(set(ids)) == len(ids)
 
 
-def test_a_plain_run_has_no_split_and_one_part(runs):
-    page = Page(runs["plain"] / "report.html")
+def test_a_plain_run_has_no_split_and_one_part(runs, page_of):
+    page = page_of(runs["plain"] / "report.html")
     assert "The split" not in page.text and "#split" not in page.source
     assert {attrs["data-part"] for attrs in page.all("div") if "data-part" in attrs} == {"x", "y"}
 
 
-def test_report_false_writes_none_and_the_command_does(copy, call):
+def test_report_false_writes_none_and_the_command_does(copy, call, page_of):
     folder = copy("plain")
     (folder / "report.html").unlink()
     code, _, err = call("eval", folder)
@@ -86,24 +62,24 @@ def test_report_false_writes_none_and_the_command_does(copy, call):
     assert code == 0 and not (folder / "report.html").exists(), err
     code, out, err = call("report", folder, "--out", "here.html")
     assert (code, out.strip()) == (0, "here.html"), err
-    assert "finished" in Page(folder.parent / "here.html").text
+    assert "finished" in page_of(folder.parent / "here.html").text
 
 
-def test_an_interrupted_run(interrupted):
+def test_an_interrupted_run(interrupted, written):
     page = written(interrupted)
     assert "interrupted at step 2 of 3" in page.text
     assert "no scores yet" in page.text and "genzoo eval" in page.text and "--resume" in page.text
     assert "Samples: prior" in page.text, "its newest checkpoint is drawn"
 
 
-def test_without_a_checkpoint_the_panels_are_shown_and_the_reason_said(interrupted):
+def test_without_a_checkpoint_the_panels_are_shown_and_the_reason_said(interrupted, written):
     shutil.rmtree(interrupted / "checkpoints")
     page = written(interrupted)
     assert "The model cannot be used here" in page.text and "Panels of this run" in page.text
     assert page.all("img")
 
 
-def test_a_part_that_is_not_installed(copy):
+def test_a_part_that_is_not_installed(copy, written):
     folder = copy("split")
     recipe = (folder / "recipe.yaml").read_text()
     (folder / "recipe.yaml").write_text(recipe.replace("name: resnet", "name: absent", 1))
@@ -112,7 +88,7 @@ def test_a_part_that_is_not_installed(copy):
     assert "name: absent" in page.text, "the recipe is shown as it stands"
 
 
-def test_skipped_scores_say_why(copy):
+def test_skipped_scores_say_why(copy, written):
     def skip(metrics):
         for entry in metrics["scores"]:
             if entry["generator"] == "prior":
@@ -122,7 +98,7 @@ def test_skipped_scores_say_why(copy):
     assert f"skipped: no weights {NASTY}" in page.text and "score(s) skipped" in page.text
 
 
-def test_user_text_is_shown_as_text(copy):
+def test_user_text_is_shown_as_text(copy, page_of, written):
     def rename(metrics):
         metrics["name"] = NASTY
         metrics["split"]["kind"] = NASTY
@@ -131,7 +107,7 @@ def test_user_text_is_shown_as_text(copy):
             entry["generator"] += NASTY
 
     folder = copy("split", rename)
-    clean = len(Page(folder / "report.html").all("script"))
+    clean = len(page_of(folder / "report.html").all("script"))
     lock = json.loads((folder / "lock.json").read_text()) | {"command": ["genzoo", NASTY], "device": NASTY}
     (folder / "lock.json").write_text(json.dumps(lock))
     lines = (folder / "train.jsonl").read_text().splitlines()
@@ -160,11 +136,13 @@ def test_user_text_is_shown_as_text(copy):
         '{"train": {"steps": "x"}}',
     ],
 )
-def test_a_damaged_metrics_file_is_told_not_met(copy, call, text):
+def test_a_damaged_metrics_file_is_told_not_met(copy, call, text, page_of):
     folder = copy("plain")
     (folder / "metrics.json").write_text(text)
     code, _, err = call("report", folder)
-    assert (code == 2 and "metrics.json" in err) or (code == 0 and "metrics.json" in Page(folder / "report.html").text)
+    assert (code == 2 and "metrics.json" in err) or (
+        code == 0 and "metrics.json" in page_of(folder / "report.html").text
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,7 +155,7 @@ def test_a_damaged_metrics_file_is_told_not_met(copy, call, text):
         '{"step": 1, "loss": NaN}\n{"step": 2, "loss": 1.0}\n{"step": 3, "loss": 2.0}',
     ],
 )
-def test_a_damaged_log_is_told(copy, text):
+def test_a_damaged_log_is_told(copy, text, written):
     folder = copy("plain")
     (folder / "train.jsonl").write_text(text)
     assert "Training" in written(folder).text
@@ -188,7 +166,7 @@ def test_a_folder_that_is_no_run(call, tmp_path):
     assert code == 2 and "not a run folder" in err
 
 
-def test_the_floor_stands_beside_equal_protocols_only(copy):
+def test_the_floor_stands_beside_equal_protocols_only(copy, written):
     folder = copy("split")
     scores = json.loads((folder / "metrics.json").read_text())["scores"]
     floor = {**scores[0], "generator": "digits:train", "value": 0.125}
@@ -198,6 +176,6 @@ def test_the_floor_stands_beside_equal_protocols_only(copy):
     assert "not comparable: num_samples 4 here, 7 there" in page.text
 
 
-def test_a_twin_stands_beside(copy, runs):
+def test_a_twin_stands_beside(copy, runs, written):
     page = written(copy("split"), twin=runs["plain"])
     assert "vae_digits: prior" in page.text and "not comparable" not in page.text
