@@ -3,8 +3,10 @@
 import itertools
 from math import prod
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import register_parametrization
 
 from genzoo.parts import Shape
 
@@ -44,6 +46,46 @@ class ResFcBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x) + self.skip(x)
+
+
+class SpectralNorm(nn.Module):
+    """A weight over its largest singular value, the matrix being out x all else: Miyato et al. (arXiv 1802.05957).
+
+    PyTorch's own keeps both singular vectors as buffers and multiplies them out as they are: of moving averages of them
+    (train.ema), shorter than 1, the value is too small. Here the one that is kept is given its length at each use.
+    """
+
+    def __init__(self, weight: Tensor, out_axis: int = 0, num_iterations: int = 15):
+        super().__init__()
+        self.out_axis = out_axis
+        self.register_buffer("u", torch.randn(weight.shape[out_axis]))
+        for _ in range(num_iterations):
+            self._iterate(self._matrix(weight))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        matrix = self._matrix(weight)
+        if self.training:  # one step of the power iteration
+            self._iterate(matrix)
+        with torch.no_grad():
+            u = F.normalize(self.u, dim=0)
+            v = F.normalize((matrix * u[:, None]).sum(0), dim=0)  # no matrix product: autocast would round it
+        return weight / (u * (matrix * v).sum(1)).sum()
+
+    def _matrix(self, weight: Tensor) -> Tensor:
+        return weight.movedim(self.out_axis, 0).flatten(1)
+
+    @torch.no_grad()
+    def _iterate(self, matrix: Tensor) -> None:
+        v = F.normalize((matrix * self.u[:, None]).sum(0), dim=0)
+        self.u.copy_(F.normalize((matrix * v).sum(1), dim=0))
+
+
+def normalise_spectra(module: nn.Module) -> None:
+    """Put every dense and convolutional layer within under `SpectralNorm`."""
+    for layer in list(module.modules()):
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            out_axis = int(isinstance(layer, nn.ConvTranspose2d))
+            register_parametrization(layer, "weight", SpectralNorm(layer.weight, out_axis))
 
 
 MAX_DENSE = 2**26  # weights of a dense layer from a map: what lies beyond was meant to be a convolution

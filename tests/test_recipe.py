@@ -133,7 +133,7 @@ def test_override_mistakes(recipe, word, message):
 def test_naming_another_part_starts_from_its_defaults(recipe):
     """Whatever the order of the words: the part first, then its options."""
     made = read(recipe(), ["model.head.decoder.hidden_dims=[7]", "model.head.decoder.name=mlp"])
-    assert made.model.head.decoder.model_dump() == {"name": "mlp", "hidden_dims": [7]}
+    assert made.model.head.decoder.model_dump() == {"name": "mlp", "hidden_dims": [7], "spectral_norm": False}
     whole = ["model.head.decoder.name=conv", "model.head={name: single, decoder: {name: mlp, hidden_dims: [7]}}"]
     for words in (whole, whole[::-1]):
         assert read(recipe(), words).model.head.decoder.name == "conv"

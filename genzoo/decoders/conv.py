@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genzoo.config import Config
-from genzoo.layers import FromFeatures, cropped, doublings
+from genzoo.layers import FromFeatures, cropped, doublings, normalise_spectra
 from genzoo.parts import Shape
 
 
@@ -20,6 +20,9 @@ class ConvDecoder(nn.Module):
     class Config(Config):
         base_dim: int = Field(64, ge=1, le=4096, description="channels before the last layer; doubled at every halving")
         max_dim: int = Field(512, ge=1, le=8192, description="upper bound of the channels")
+        spectral_norm: bool = Field(
+            False, description="weights over their largest singular value, as RAE-SN's (1903.12436)"
+        )
 
     def __init__(self, config: Config, in_shape: Shape, out_shape: Shape):
         super().__init__()
@@ -34,6 +37,8 @@ class ConvDecoder(nn.Module):
         last = nn.ConvTranspose2d(dims[-1], channels, 4, stride=2, padding=1)
         layers += [last if num else nn.Conv2d(dims[-1], channels, 3, padding=1)]
         self.layers = nn.Sequential(*layers)
+        if config.spectral_norm:
+            normalise_spectra(self)
 
     def forward(self, features: Tensor) -> Tensor:
         return cropped(self.layers(features), *self.size)

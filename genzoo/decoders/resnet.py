@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genzoo.config import Config
-from genzoo.layers import FromFeatures, ResBlock, cropped, doublings
+from genzoo.layers import FromFeatures, ResBlock, cropped, doublings, normalise_spectra
 from genzoo.parts import Shape
 
 
@@ -20,6 +20,9 @@ class ResNetDecoder(nn.Module):
     class Config(Config):
         base_dim: int = Field(64, ge=1, le=4096, description="channels at full size; doubled at every halving")
         max_dim: int = Field(1024, ge=1, le=8192, description="upper bound of the channels")
+        spectral_norm: bool = Field(
+            False, description="weights over their largest singular value, as RAE-SN's (1903.12436)"
+        )
 
     def __init__(self, config: Config, in_shape: Shape, out_shape: Shape):
         super().__init__()
@@ -33,6 +36,8 @@ class ResNetDecoder(nn.Module):
             scales += [nn.ConvTranspose2d(a, b, 3, stride=2, padding=1, output_padding=1), ResBlock(b, b)]
         self.scales = nn.Sequential(*scales)
         self.to_image = nn.Conv2d(dims[-1], channels, 3, padding=1)
+        if config.spectral_norm:
+            normalise_spectra(self)
 
     def forward(self, features: Tensor) -> Tensor:
         return cropped(self.to_image(self.scales(self.start(features))), *self.size)

@@ -9,7 +9,7 @@ from genzoo.parts import Shape
 from genzoo.testing.subject import DoesNotApply, Mismatch, Subject
 
 FEATURES: list[Shape] = [(6,), (3, 2, 2)]
-IMAGES: list[Shape] = [(3, 32, 32), (1, 32, 32), (7, 32, 32), (2, 28, 28), (4, 32, 48), (3, 64, 64)]
+IMAGES: list[Shape] = [(3, 32, 32), (1, 32, 32), (7, 32, 32), (2, 28, 28), (4, 32, 48), (3, 64, 64), (3, 9, 21)]
 WIRINGS: dict[str, list[dict[str, Shape]]] = {
     "encoders": [{"in_shape": image} for image in IMAGES],
     "latents": [{"in_shape": features} for features in [*FEATURES, (4, 4, 2)]],
