@@ -92,7 +92,10 @@ class Genzoo:
     def __init__(self, weights: Path):
         from genzoo.evaluation.config import EvaluationConfig
         from genzoo.evaluation.extractor import make_extractor
+        from genzoo.features import inception
+        from genzoo.files import sha256
 
+        inception.trusted.add(sha256(weights))  # a network of random weights that this program has made
         features = {"name": "inception", "weights": weights}
         self.metrics = EvaluationConfig(metrics=[{"name": "fid", "features": features}]).metrics
         self.net = make_extractor(self.metrics[0].features, CPU)

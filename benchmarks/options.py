@@ -67,6 +67,8 @@ def score(features: str, batches: int, num_turns: int) -> None:
     from fid import FILE, random_network
 
     from genzoo.config import build
+    from genzoo.features import inception
+    from genzoo.files import sha256
     from genzoo.registry import FEATURES
 
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
@@ -74,6 +76,7 @@ def score(features: str, batches: int, num_turns: int) -> None:
         if features == "inception":
             random_network(Path(folder) / FILE)
             options["weights"] = Path(folder) / FILE
+            inception.trusted.add(sha256(options["weights"]))
         net = build(FEATURES, FEATURES.get(features).Config(**options)).to(DEVICE)
         images = torch.randint(0, 256, (BATCH, 3, 32, 32), dtype=torch.uint8, device=DEVICE)
         for _ in range(1 + num_turns):

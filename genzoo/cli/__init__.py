@@ -69,8 +69,13 @@ def main() -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="genzoo")
-def cli() -> None:
+@click.option("--trust-weights", multiple=True, metavar="SHA256", help="Run the TorchScript file of this sha256, too.")
+def cli(trust_weights: tuple[str, ...]) -> None:
     """A pluggable zoo of generative image models. Add --debug to any command to see tracebacks."""
+    if trust_weights:
+        from genzoo.features import inception
+
+        inception.trusted.update(trust_weights)
 
 
 @cli.command()

@@ -3,21 +3,25 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
+from genzoo.data.addresses import PROTOCOLS, only_listed
 from genzoo.data.encoded import Encoded, Unreadable, decode_stream
+from genzoo.data.files import MAX_FILE_BYTES
 from genzoo.data.images import read_from
 from genzoo.data.square import PROCESSING, SquareConfig, SquareImages
-from genzoo.errors import UserError
+from genzoo.errors import UserError, quoted
 
 
 class HF(SquareImages):
     """Images of a `datasets` dataset, undecoded by it: the central square, resized with antialiasing (bicubic).
 
-    With `streaming` nothing but the prepared images takes disk space. Code that a dataset brings along is never run.
+    With `streaming` nothing but the prepared images takes disk space. Code that a dataset brings along is never run,
+    and what its files name as an image or a table is read only where it lies in the set itself.
     """
 
     class Config(SquareConfig):
@@ -40,7 +44,14 @@ class HF(SquareImages):
                 f"data.train={config.train} and data.test={config.test} overlap: one of them has all of '{whole}'; "
                 "give other images (train[:90%] and train[90%:])"
             )
+        try:
+            self._refuse_root(config.root)
+        except ImportError as error:
+            raise UserError("datasets/hf needs the package 'datasets': pip install 'genzoo[hf]'") from error
         builder = self._call("load_dataset_builder", config.root, config.subset, revision=config.revision)
+        for file in (file for files in (builder.config.data_files or {}).values() for file in files):
+            if not self._own(str(file)):
+                raise UserError(f"data.root: {config.root} is refused: its README names {quoted(file)}, outside of it")
         known = builder.info.splits or {}
         names = {split: getattr(config, split) for split in self.splits}
         return {
@@ -49,6 +60,14 @@ class HF(SquareImages):
             "processing": PROCESSING,
             "num_images": {split: known[name].num_examples for split, name in names.items() if name in known},
         }
+
+    def _refuse_root(self, root: str) -> None:
+        """What `datasets` would take for an address or for a format of files in the working directory."""
+        from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+        address = "::" in root or ("://" in root and not root.startswith("hf://"))
+        if address or root in _PACKAGED_DATASETS_MODULES:
+            raise UserError(f"data.root: {quoted(root)} is neither a name on the hub (owner/name) nor a folder")
 
     def read(self, split: str, start: int = 0) -> Iterator[np.ndarray]:
         rows = self._rows(split)
@@ -81,22 +100,50 @@ class HF(SquareImages):
         value = row[self.config.image] or {}
         place = f"{self.config.root}, split {getattr(self.config, split)}, row {number}"
         if value.get("bytes") is None and value.get("path"):
-            import fsspec
-
             place = f"{place} ({value['path']})"
             try:
-                with fsspec.open(value["path"], "rb") as file:  # also an address in an archive, zip://...::...
-                    return Encoded(place, file.read())
+                return Encoded(place, self._content(value["path"]))
             except Exception as error:  # each kind of store and archive raises its own
                 return Unreadable(place, error)
         return Encoded(place, value.get("bytes") or b"")
 
+    def _content(self, path: str) -> bytes:
+        """A file that a row names; of a zip in the set, one member: zip://MEMBER::ZIP. Raises ValueError, OSError."""
+        import fsspec
+
+        member, chained, outer = path.rpartition("::")
+        if chained and (not member.startswith("zip://") or "::" in member):
+            raise ValueError("chained addresses are refused")
+        if not self._own(outer):
+            raise ValueError("it lies outside the set")
+        if "://" not in outer:
+            file = Path(self.config.root, outer)
+            if not file.is_file():
+                raise FileNotFoundError(f"No such file: {file}")
+            outer = str(file)
+        with only_listed(), fsspec.open(f"{member}{chained}{outer}", "rb") as file:
+            return file.read(MAX_FILE_BYTES + 1)
+
+    def _own(self, path: str) -> bool:
+        """Whether that is in the set: below its folder, at its address on the hub, or where `datasets` keeps copies."""
+        import datasets
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        protocol, address, _ = path.partition("://")
+        name = self.config.root.removeprefix("hf://datasets/")
+        if address:
+            if ".." in path.split("/") or "::" in path or protocol not in PROTOCOLS:
+                return False
+            return path.startswith((f"hf://datasets/{name}@", f"hf://datasets/{name}/"))
+        folder = Path(HF_HUB_CACHE, f"datasets--{name.replace('/', '--')}")
+        kept = (folder, Path(datasets.config.DOWNLOADED_DATASETS_PATH), Path(datasets.config.EXTRACTED_DATASETS_PATH))
+        file = Path(self.config.root, path).resolve()
+        return any(file.is_relative_to(place.resolve()) for place in (Path(self.config.root), *kept))
+
     def _call(self, function: str, *arguments: Any, **options: Any) -> Any:
         """A function of `datasets`; what it complains of becomes a UserError."""
-        try:
-            import datasets
-        except ImportError as error:
-            raise UserError("datasets/hf needs the package 'datasets': pip install 'genzoo[hf]'") from error
+        import datasets
+
         with self._loading():
             return getattr(datasets, function)(*arguments, **options)
 
@@ -109,7 +156,8 @@ class HF(SquareImages):
         import datasets
 
         try:
-            yield
+            with only_listed():
+                yield
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             raise UserError(f"data.root: {self.config.root} cannot be loaded: {error}") from error
 

@@ -15,6 +15,7 @@ from typing import IO
 import numpy as np
 from pydantic import Field
 
+from genzoo.data.addresses import refuse
 from genzoo.data.encoded import Encoded, decode, decode_stream, draw
 from genzoo.data.files import MAX_FILE_BYTES, CorruptFile
 from genzoo.data.images import SUFFIXES, attempt, in_order, read_from, usable
@@ -129,6 +130,7 @@ def _shards(pattern: str, key: str) -> list[str]:
     """The addresses a pattern stands for, in order. UserError when there are none, or one cannot be looked for."""
     import fsspec
 
+    refuse(pattern, key)
     try:
         urls = []
         for url in _expand(pattern):

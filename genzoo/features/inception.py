@@ -1,8 +1,10 @@
 """The features that "FID" means: the 2015 InceptionV3 of TensorFlow, as clean-fid runs it."""
 
+import hashlib
+import io
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import torch
 from pydantic import Field
@@ -23,6 +25,9 @@ PYTORCH_FID = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
     "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
 )
+# TorchScript is a program, which may write any file: of other sha256 than the published one, none is run but those that
+# whoever starts the process vouches for (`genzoo --trust-weights SHA256`); no recipe and no run can.
+trusted: set[str] = set()
 SIZE = 299
 RESIZES = {
     "clean": "antialiased bicubic, not rounded",
@@ -51,10 +56,17 @@ class Inception(nn.Module):
     def __init__(self, config: Config):
         super().__init__()
         path = _weights_file(config)
-        digest = sha256(path)
+        content = path.read_bytes()  # once: what is hashed is what is loaded
+        digest = hashlib.sha256(content).hexdigest()
         self.mode = config.mode
+        if self.mode != "legacy_pytorch" and digest not in {TORCHSCRIPT[1], *trusted}:
+            raise UserError(
+                f"{path} is not the published Inception file (its sha256 is {digest}, not {TORCHSCRIPT[1]}): "
+                f"TorchScript is a program, and others are not run. Download it from {TORCHSCRIPT[0]}; "
+                f"or, if you made this file yourself, run `genzoo --trust-weights {digest} ...`"
+            )
         try:
-            self.net = _pytorch_fid_net(path) if self.mode == "legacy_pytorch" else _torchscript_net(path)
+            self.net = (_pytorch_fid_net if self.mode == "legacy_pytorch" else _torchscript_net)(io.BytesIO(content))
             self.requires_grad_(False).eval()
             self.dim: int = self(torch.zeros(1, 1, 8, 8, dtype=torch.uint8)).shape[1]
         except Exception as error:  # whatever is wrong with a file the user names
@@ -107,13 +119,13 @@ def _split(x: Tensor) -> tuple[Tensor, ...]:
     return x.split(16 if x.device.type == "cpu" else max(len(x), 1))
 
 
-def _torchscript_net(path: Path) -> nn.Module:
+def _torchscript_net(file: IO[bytes]) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # TorchScript is what the published file is
-        return torch.jit.load(path, map_location="cpu")
+        return torch.jit.load(file, map_location="cpu")
 
 
-def _pytorch_fid_net(path: Path) -> nn.Module:
+def _pytorch_fid_net(file: IO[bytes]) -> nn.Module:
     """pytorch-fid's port: torchvision's InceptionV3 with the pooling of TensorFlow's, up to the pooled features."""
     import torchvision
     from cleanfid import inception_pytorch as port
@@ -128,7 +140,7 @@ def _pytorch_fid_net(path: Path) -> nn.Module:
     net.Mixed_6e = port.FIDInceptionC(768, channels_7x7=192)
     net.Mixed_7b = port.FIDInceptionE_1(1280)
     net.Mixed_7c = port.FIDInceptionE_2(2048)
-    net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    net.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     net.dropout, net.fc = nn.Identity(), nn.Identity()
     net.transform_input = False
     return net

@@ -23,6 +23,7 @@ import genzoo as package
 from genzoo.cli import cli
 from genzoo.config import Config
 from genzoo.errors import UserError
+from genzoo.files import sha256
 from genzoo.registry import FEATURES, Entry
 
 ROOT = Path(package.__file__).parent.parent
@@ -335,7 +336,8 @@ def launched(launcher, cache, *words):
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_launcher_changes_no_value(sides, weights, tmp_path, launcher):
-    words = ("fid", *sides, "--metric", "fid,kid", "--weights", weights, "--json")
+    trust = ("--trust-weights", sha256(weights))
+    words = (*trust, "fid", *sides, "--metric", "fid,kid", "--weights", weights, "--json")
     code, out, err = launched(launcher, tmp_path / launcher, *words)
     assert code == 0, err
     alone, shared = json.loads(genzoo(*words))["scores"], json.loads(out)["scores"]
@@ -349,10 +351,10 @@ def test_a_launcher_changes_no_value(sides, weights, tmp_path, launcher):
 
 def test_launched_processes_end_with_one_message(sides, weights, tmp_path):
     """Of a mistake that all of them see, and of a file that only the second one decodes while the first one waits."""
-    words = ("--metric", "fid", "--weights", weights)
-    code, out, err = launched("torchrun", tmp_path, "fid", sides[0], tmp_path / "none", *words)
+    trust, words = ("--trust-weights", sha256(weights)), ("--metric", "fid", "--weights", weights)
+    code, out, err = launched("torchrun", tmp_path, *trust, "fid", sides[0], tmp_path / "none", *words)
     assert code != 0 and not out and err.count("genzoo: there is no ") == 1 and "another process" not in err
     second = sorted(sides[0].iterdir())[1]
     second.write_bytes(second.read_bytes()[:100])
-    code, out, err = launched("torchrun", tmp_path, "fid", *sides, *words)
+    code, out, err = launched("torchrun", tmp_path, *trust, "fid", *sides, *words)
     assert code != 0 and not out and err.count(f"{second} cannot be decoded") == 1 and "another process" not in err

@@ -114,12 +114,14 @@ def write_paths(folder, paths):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_images_in_files_of_their_own(root, tmp_path, streaming):
+    files = root / "files"
+    files.mkdir()
     for i in range(3):
-        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / f"{i}.png")
-    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
-        archive.write(tmp_path / "2.png", "b/2.png")
-    there = [tmp_path / "0.png", tmp_path / "1.png", f"zip://b/2.png::{tmp_path}/a.zip"]
-    write_paths(root, [*there, tmp_path / "gone.png"])
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(files / f"{i}.png")
+    with zipfile.ZipFile(files / "a.zip", "w") as archive:
+        archive.write(files / "2.png", "b/2.png")
+    there = ["files/0.png", files / "1.png", f"zip://b/2.png::{files}/a.zip"]
+    write_paths(root, [*there, files / "gone.png"])
     made = dataset(root, streaming=streaming)
     made.locate()
     with pytest.raises(UserError, match=r"row 3 \(.*gone\.png\) cannot be read: .*No such file"):
@@ -128,6 +130,54 @@ def test_images_in_files_of_their_own(root, tmp_path, streaming):
     made.locate()
     assert reds(np.concatenate(list(made.read("train")))) == [0, 1, 2]
     assert len(made.notes["train"]["skipped"]) == 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "{tmp}/secret.png",
+        "../secret.png",
+        "link.png",
+        "zip://secret.png::{tmp}/a.zip",
+        "zip://x.png::zip://y.zip::{root}/a.zip",
+        "http://127.0.0.1:9/x.png",
+        "hf://datasets/other/set/x.png",
+        "reference://x.png::data:,{{}}",
+        "memory://x.png",
+        "file://{tmp}/secret.png",
+    ],
+)
+def test_rows_name_files_of_their_own_set_alone(root, tmp_path, path):
+    Image.new("RGB", (8, 8), (1, 0, 0)).save(tmp_path / "secret.png")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "secret.png", "secret.png")
+    (root / "link.png").symlink_to(tmp_path / "secret.png")
+    write_paths(root, [path.format(tmp=tmp_path, root=root)])
+    made = dataset(root)
+    made.locate()
+    with pytest.raises(UserError, match=r"row 0 .* cannot be read: (it lies outside the set|chained addresses)"):
+        list(made.read("train"))
+
+
+@pytest.mark.parametrize(
+    "files", ["{tmp}/outside/train-0.parquet", "http://127.0.0.1:9/x.parquet", "memory://x.parquet"]
+)
+def test_a_readme_that_leads_out_of_the_set(root, tmp_path, files):
+    (tmp_path / "outside").mkdir()
+    write(tmp_path / "outside", [1], [2])
+    (tmp_path / "outside" / "train-00000-of-00001.parquet").rename(tmp_path / "outside" / "train-0.parquet")
+    (root / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n"
+        f"    path: '{files.format(tmp=tmp_path)}'\n---\n"
+    )
+    with pytest.raises(UserError, match=r"outside of it|cannot be loaded"):
+        dataset(root).locate()
+
+
+@pytest.mark.parametrize("name", ["reference://x::data:,y", "parquet", "memory://a", "csv"])
+def test_a_root_that_is_no_set(root, name):
+    with pytest.raises(UserError, match="neither a name on the hub"):
+        dataset(name).locate()
 
 
 @pytest.mark.parametrize("streaming", [False, True])

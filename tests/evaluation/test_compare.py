@@ -24,7 +24,9 @@ from genzoo.evaluation.frechet import Statistics, frechet_distance
 from genzoo.evaluation.images import spread
 from genzoo.evaluation.sources import BATCH_VALUES, Images, find, from_array
 from genzoo.evaluation.statistics import cache_path, cached, write_statistics
+from genzoo.features import inception
 from genzoo.features.inception import Inception
+from genzoo.files import sha256
 
 DIM = 12
 
@@ -47,6 +49,7 @@ def weights(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "inception-2015-12-05.pt"
     torch.jit.script(Net()).save(path)
+    inception.trusted.add(sha256(path))
     return path
 
 

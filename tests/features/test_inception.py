@@ -33,6 +33,7 @@ def weights(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("inception") / NAME
     torch.jit.script(Net()).save(path)
+    inception.trusted.add(hashlib.sha256(path.read_bytes()).hexdigest())
     return path
 
 
@@ -121,7 +122,35 @@ def test_the_download_is_verified_and_kept(monkeypatch, tmp_path, weights):
 
 def test_another_file_is_refused(tmp_path):
     (tmp_path / "other.pt").write_bytes(b"no TorchScript")
+    with pytest.raises(UserError, match="not the published Inception file"):
+        Inception(Inception.Config(weights=tmp_path / "other.pt"))
+    inception.trusted.add(hashlib.sha256(b"no TorchScript").hexdigest())
     with pytest.raises(UserError, match="not the InceptionV3"):
         Inception(Inception.Config(weights=tmp_path / "other.pt"))
     with pytest.raises(UserError, match="no Inception file"):
         Inception.fetch(Inception.Config(weights=tmp_path / "absent.pt"))
+
+
+class Trap(nn.Module):
+    """A program that leaves a mark."""
+
+    def __init__(self, mark: str):
+        super().__init__()
+        self.mark, self.layers = mark, nn.Flatten()
+
+    def forward(self, x: Tensor, return_features: bool = False) -> Tensor:
+        written = torch.from_file(self.mark, True, 4, dtype=torch.uint8)
+        return x.new_zeros(len(x), 2048) + written.sum()
+
+
+@pytest.mark.parametrize("mode", ["clean", "legacy_tensorflow", "legacy_pytorch"])
+def test_no_program_of_an_unknown_file_is_run(tmp_path, mode):
+    mark = tmp_path / "mark"
+    torch.jit.script(Trap(str(mark))).save(tmp_path / NAME)
+    with pytest.raises(UserError, match=r"not the published Inception file|not the InceptionV3"):
+        Inception(Inception.Config(weights=tmp_path / NAME, mode=mode))
+    assert not mark.exists()
+    if mode == "legacy_tensorflow":  # it would have: this test can fail
+        inception.trusted.add(hashlib.sha256((tmp_path / NAME).read_bytes()).hexdigest())
+        Inception(Inception.Config(weights=tmp_path / NAME, mode=mode))
+        assert mark.exists()
