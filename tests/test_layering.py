@@ -17,6 +17,8 @@ ZOO = {"encoders", "latents", "decoders", "heads", "objectives", "samplers", "da
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"trained"},
+    {"given"},
     {"sides"},
     {"run", "testing", "measure", "schema"},
     {"reports"},

@@ -20,6 +20,7 @@ from genzoo.cli.parts import check, list_parts, list_plugins, new, show
 from genzoo.cli.recipes import recipes
 from genzoo.cli.reports import report
 from genzoo.cli.scores import fid, neighbors, stats
+from genzoo.cli.trained import decode, encode, reconstruct
 from genzoo.errors import UserError, clean
 from genzoo.training.signals import Interrupted
 
@@ -141,6 +142,9 @@ def sample(folder: Path, num: int, out: Path, sampler: str | None, part: str, se
 
 
 for command in (
+    reconstruct,
+    encode,
+    decode,
     report,
     fid,
     stats,

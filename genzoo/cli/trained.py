@@ -1,0 +1,77 @@
+"""Commands that put a trained run to use: reconstruct, encode, decode, panels."""
+
+from pathlib import Path
+
+import click
+
+from genzoo.cli.options import plugin_option
+
+run_argument = click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+part_option = click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    help="y, or a branch or map by name (y1, y2, sigma); several: a folder each. [default: y]",
+)
+
+
+def _out(what: str):
+    return click.option("--out", type=click.Path(path_type=Path), required=True, help=what)
+
+
+@click.command()
+@run_argument
+@click.argument("images")
+@_out("Folder for the PNG files.")
+@part_option
+@click.option(
+    "--beside", is_flag=True, help="One picture an image: the image as the model was given it, then the parts."
+)
+@plugin_option
+def reconstruct(folder: Path, images: str, out: Path, parts: tuple, beside: bool, plugins: tuple) -> None:
+    """Encode and decode images of your own: any folder, zip or file of images, an .npz, or DATASET:SPLIT.
+
+    They are turned upright and brought to the model's size: the centre of the model's proportions, resized.
+    """
+    from genzoo import run as runs
+    from genzoo import trained
+
+    with runs.progress() as report:
+        source = trained.reconstruct(
+            folder, images, out, parts or ("y",), beside=beside, plugins=plugins, progress=report
+        )
+    click.echo(f"{len(source):,} images in {out} ({source.processing})")
+
+
+@click.command()
+@run_argument
+@click.argument("images")
+@_out("The .npz file to write.")
+@plugin_option
+def encode(folder: Path, images: str, out: Path, plugins: tuple) -> None:
+    """Write the latents of images: an .npz of `mean`, `variance`, `codes` where there are, and the files' `names`.
+
+    IMAGES: any folder, zip or file of images, an .npz, or DATASET:SPLIT.
+    """
+    from genzoo import run as runs
+    from genzoo import trained
+
+    with runs.progress() as report:
+        shapes = trained.encode(folder, images, out, plugins=plugins, progress=report)
+    click.echo(f"{out}: " + ", ".join(f"{key} {' x '.join(map(str, shape))}" for key, shape in shapes.items()))
+
+
+@click.command()
+@run_argument
+@click.argument("latents", type=click.Path(path_type=Path))
+@_out("Folder for the PNG files.")
+@part_option
+@plugin_option
+def decode(folder: Path, latents: Path, out: Path, parts: tuple, plugins: tuple) -> None:
+    """Decode the latents of an .npz: its array `z`, or `mean` as `genzoo encode` writes it."""
+    from genzoo import run as runs
+    from genzoo import trained
+
+    with runs.progress() as report:
+        num = trained.decode(folder, latents, out, parts or ("y",), plugins=plugins, progress=report)
+    click.echo(f"{num:,} images in {out}")
