@@ -113,7 +113,8 @@ class Dataset(Protocol):
 
     image_shape: Shape  # (c, h, w), known from the config alone
     splits: tuple[str, ...]  # "train" first; `locate` may find more
-    # Optional: `notes: dict[str, dict]`, facts for each split's card that reading showed (files skipped, ...).
+    # Optional: `notes: dict[str, dict]`, facts for each split's card that reading showed: `skipped`, names of corrupt
+    # files that were left out; `passed_over`, {reason: count} of what was not taken for an image, which is said, too.
 
     def locate(self) -> dict:
         """Find the source, downloading it where that is possible, and identify it (JSON: paths, sizes, parameters).

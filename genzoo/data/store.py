@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import prod
@@ -30,7 +30,7 @@ import PIL
 
 from genzoo.cache import cache_dir
 from genzoo.config import Config
-from genzoo.data.stream import ENTRY, Stream
+from genzoo.data.prepared import Mapped, Split, compare, stamp
 from genzoo.errors import UserError
 from genzoo.files import sha256
 from genzoo.parts import Dataset
@@ -41,26 +41,6 @@ FORMAT = 1  # raise it when the layout of the folder changes: older folders are 
 MARK_BYTES = 64 << 20  # an interrupted preparation loses at most this much of its work
 
 Progress = Callable[[str, int, int | None], None]  # (split, images done, images in all where known)
-
-
-@dataclass(frozen=True)
-class Split:
-    """One split of a prepared dataset."""
-
-    images: np.memmap | Stream  # n h w c, uint8, read-only
-    path: Path
-    sha256: str  # of the file's bytes
-    card: dict  # of the whole dataset: source, options, image_shape, counts, digests, versions
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def verify(self) -> None:
-        """Hash the file again. Raises UserError when it is no longer the one that was prepared."""
-        if sha256(self.path) != self.sha256:
-            raise UserError(
-                f"{self.path} was changed or damaged after it was prepared; delete {self.path.parent} and run again"
-            )
 
 
 @dataclass(frozen=True)
@@ -90,13 +70,26 @@ def prepare(dataset: Dataset, config: Config, progress: Progress | None = None) 
         card["streams"] = True
     key = hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_dir() / "datasets" / f"{re.sub(r'[^A-Za-z0-9_.-]', '-', name)}-{key}"
+    built = False
     if _open(folder) is None:
         with _locked(folder):
             if _open(folder) is None:
                 _build(dataset, card, folder, progress)
+                built = True  # and read back
     splits = _open(folder, dataset)
     assert splits is not None, folder
+    if not built:
+        _compare(splits, folder)
     return splits
+
+
+def _compare(splits: dict[str, Split], folder: Path) -> None:
+    """Notice data that changed. A set that was copied or moved has other stamps: its card then learns them."""
+    card = next(iter(splits.values())).card
+    stamps = compare(splits, card.get("files", {}))
+    if stamps != card.get("files"):
+        with suppress(OSError):  # of a cache that cannot be written, it is read again each time
+            _write_json(folder / "card.json", card | {"files": stamps})
 
 
 def listing() -> list[Prepared]:
@@ -106,7 +99,7 @@ def listing() -> list[Prepared]:
         splits = _open(path)
         try:
             num_bytes = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
-        except FileNotFoundError:  # a preparation renames its folder when it is finished
+        except OSError:  # a preparation renames its folder when it is finished, and another process may remove it
             continue
         rows.append(Prepared(path, next(iter(splits.values())).card if splits else None, num_bytes))
     return rows
@@ -122,7 +115,7 @@ def _open(folder: Path, dataset: Dataset | None = None) -> dict[str, Split] | No
             path, shape = folder / f"{name}.{layout.suffix}", (entry["num_images"], *layout.shape)
             if path.stat().st_size != prod(shape) * layout.dtype.itemsize:
                 return None
-            stored = np.memmap(path, layout.dtype, "r", shape=shape)
+            stored = Mapped(path, layout.dtype, "r", shape=shape)
             images = dataset.opened(name, stored) if dataset and card.get("streams") else stored
             splits[name] = Split(images, path, entry["sha256"], card)
         return splits
@@ -141,7 +134,11 @@ class Layout:
     @classmethod
     def of(cls, card: dict) -> Layout:
         c, h, w = card["image_shape"]
-        return cls("index", ENTRY, ()) if card.get("streams") else cls("u8", np.dtype(np.uint8), (h, w, c))
+        if card.get("streams"):
+            from genzoo.data.stream import ENTRY
+
+            return cls("index", ENTRY, ())
+        return cls("u8", np.dtype(np.uint8), (h, w, c))
 
     @property
     def num_bytes(self) -> int:
@@ -190,6 +187,7 @@ def _build(dataset: Dataset, card: dict, folder: Path, progress: Progress | None
         card["splits"] = {
             split: _write(dataset, split, partial, layout, expected.get(split), progress) for split in dataset.splits
         }
+        card["files"] = {split: stamp(partial / f"{split}.{layout.suffix}") for split in card["splits"]}
         card["versions"] = {"numpy": np.__version__, "pillow": PIL.__version__}
         card["created"] = datetime.now(UTC).isoformat(timespec="seconds")
         for mark in partial.glob("*.mark"):
@@ -245,12 +243,19 @@ def _write(
             if file.tell() - marked >= MARK_BYTES:
                 marked = file.tell()
                 save_mark()
+        notes = getattr(dataset, "notes", {}).get(split, {})
+        passed_over = ", ".join(f"{number:,} {reason}" for reason, number in notes.get("passed_over", {}).items())
         if not num_done:
-            raise UserError(f"{type(dataset).__name__}, split '{split}': there are no images")
+            raise UserError(
+                f"{type(dataset).__name__}, split '{split}': there are no images"
+                + (f"; passed over: {passed_over}" if passed_over else "")
+            )
         entry = save_mark()
     if sha256(path) != entry["sha256"]:
         raise UserError(f"{path} does not read back as it was written: the disk may be failing")
-    entry |= getattr(dataset, "notes", {}).get(split, {})
+    if passed_over:
+        log.warning("%s, split '%s': %s images; passed over: %s", type(dataset).__name__, split, num_done, passed_over)
+    entry |= notes
     _write_json(mark, entry | {"complete": True})
     return entry
 

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from genzoo.cache import cache_dir
 from genzoo.config import Config
-from genzoo.data import store
+from genzoo.data import prepared, store
 from genzoo.errors import UserError
 
 
@@ -141,7 +142,7 @@ def test_kill_leaves_a_partial_that_the_next_process_finishes(cache, tmp_path):
         import sys, time
         import numpy as np
         from genzoo.config import Config
-        from genzoo.data import store
+        from genzoo.data import prepared, store
         store.MARK_BYTES = 1
 
         class Slow:
@@ -176,7 +177,7 @@ def test_two_processes_at_once_prepare_once(cache, tmp_path):
         import sys, time
         import numpy as np
         from genzoo.config import Config
-        from genzoo.data import store
+        from genzoo.data import prepared, store
 
         class Slow:
             Config = Config
@@ -216,6 +217,84 @@ def test_verify_notices_a_changed_byte():
         file.write(b"\xff\x00\xff")
     with pytest.raises(UserError, match="changed or damaged"):
         split.verify()
+
+
+def overwrite(split, keep_time):
+    """Zeros in place of the pixels, with the file's old times or not."""
+    path = split.path
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(bytes(100))
+    if keep_time:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("keep_time", [True, False])
+def test_data_that_changed_is_noticed_before_it_is_used(monkeypatch, caplog, quick, keep_time):
+    monkeypatch.setattr(prepared, "QUICK_SECONDS", 2.0 if quick else 0.0)
+    caplog.set_level("INFO", "genzoo")
+    overwrite(prepare()["test"], keep_time)
+    if keep_time and not quick:  # nothing shows it: that it was not looked at is said
+        prepare()
+        assert "were not compared with their checksums" in caplog.text and "data prepare" in caplog.text
+    else:
+        with pytest.raises(UserError, match=r"test\.u8 was changed or damaged .* delete .* and run again"):
+            prepare()
+
+
+def test_a_copied_cache_is_compared_once(cache, monkeypatch, tmp_path):
+    folder = prepare()["train"].path.parent
+    shutil.copytree(folder, tmp_path / "copy")
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "copy", folder)
+    compared = []
+    monkeypatch.setattr(prepared.Split, "verify", lambda split: compared.append(split.path.name))
+    monkeypatch.setattr(prepared, "QUICK_SECONDS", 0.0)
+    prepare()
+    prepare()
+    assert sorted(compared) == ["test.u8", "train.u8"]
+
+
+def test_a_prepared_file_cut_short_under_a_run_is_an_error_and_not_its_end(tmp_path):
+    script = tmp_path / "cut.py"
+    script.write_text(
+        textwrap.dedent("""
+        import os, sys
+        import numpy as np, torch
+        from genzoo.data.prepared import Mapped
+        from genzoo.errors import UserError
+        from genzoo.training.feed import Feed
+
+        np.zeros((4000, 8, 8, 3), np.uint8).tofile("x.u8")
+        images = Mapped("x.u8", np.uint8, "r", shape=(4000, 8, 8, 3))
+        batches = Feed(images, 100, 0, device=torch.device("cpu")).batches(0)
+        next(batches)
+        os.truncate("x.u8", 5000)
+        for read in (lambda: next(batches), lambda: images[3000:3010].sum(), lambda: images[3999], lambda: images[[3999]]):
+            try:
+                read()
+            except UserError as error:
+                print("x.u8 was cut short" in str(error))
+        """)
+    )
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, ["True"] * 4), done.stderr
+
+
+def test_what_was_passed_over_is_said_and_kept(caplog):
+    class Choosy(Numbers):
+        def read(self, split, start=0):
+            yield from super().read(split, start) if self.config.num else ()
+            self.notes = {split: {"passed_over": {"of kind .jfif": 15, "hidden": 2}}}
+
+    config = Numbers.Config(name="numbers")
+    card = store.prepare(Choosy(config), config)["train"].card
+    assert card["splits"]["train"]["passed_over"] == {"of kind .jfif": 15, "hidden": 2}
+    assert "50 images; passed over: 15 of kind .jfif, 2 hidden" in caplog.text
+    config = Numbers.Config(name="numbers", num=0)
+    with pytest.raises(UserError, match=r"there are no images; passed over: 15 of kind \.jfif, 2 hidden"):
+        store.prepare(Choosy(config), config)
 
 
 def test_full_disk_is_one_sentence_and_leaves_nothing(cache):
