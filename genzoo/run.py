@@ -19,20 +19,20 @@ from genzoo.config import build
 from genzoo.data.store import Split, prepare
 from genzoo.doctor import used
 from genzoo.errors import UserError
+from genzoo.files import check_writable
 from genzoo.model import Model, trace
 from genzoo.parts import Dataset, Sampler
 from genzoo.recipe import Recipe
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
 from genzoo.run_folder import (
     check_data,
+    check_disk,
     check_folder,
-    check_space,
-    check_writable,
     checkpoint_step,
     keep_plugins,
     load_sampler,
     lock_record,
-    locked,
+    locked_run,
     read_lock,
     read_recipe,
     said_how_to_go_on,
@@ -120,9 +120,9 @@ def _run(
     if begins:
         for module in (model, parts.objective):
             pretrained.load(module)
-    check_space(folder, planned_checkpoint_bytes(model, parts.objective, recipe.train))
+    check_disk(folder, planned_checkpoint_bytes(model, parts.objective, recipe.train))
 
-    with locked(folder) if launch.is_main else nullcontext(), said_how_to_go_on(folder):
+    with locked_run(folder) if launch.is_main else nullcontext(), said_how_to_go_on(folder):
         if launch.is_main:
             write_recipe(folder, recipe)
             kept = keep_plugins(folder, recipe, before)
@@ -182,7 +182,7 @@ def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = (), plugins: S
         step = checkpoint_step(folder)
         if not train or train.get("steps") != step:  # interrupted, perhaps when it went on
             train = _progress_so_far(folder)
-        with locked(folder) if launch.is_main else nullcontext():
+        with locked_run(folder) if launch.is_main else nullcontext():
             metrics = _score(model, recipe, parts, splits, folder, train, step, launch)
             if launch.is_main:  # only now: what could not be scored has not been changed
                 write_recipe(folder, recipe)

@@ -2,11 +2,9 @@
 
 import json
 import logging
-import os
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import torch
@@ -16,10 +14,11 @@ from genzoo.data.store import Split
 from genzoo.doctor import origins, used
 from genzoo.errors import UserError
 from genzoo.evaluation.record import versions
+from genzoo.files import check_space, check_writable, locked, write_text
 from genzoo.parts import Sampler
 from genzoo.plugin_files import executed, keep
 from genzoo.recipe import Recipe, read
-from genzoo.training.checkpoint import newest, read_state, replace_text
+from genzoo.training.checkpoint import newest, read_state
 from genzoo.training.signals import resume_command
 
 log = logging.getLogger("genzoo")
@@ -74,38 +73,20 @@ def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
         raise UserError(f"--resume: {folder} has done {done} steps already; train.steps={recipe.train.steps} is fewer")
 
 
-def check_writable(path: Path) -> None:
-    """UserError unless this can become a file, or a folder of files."""
-    existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-    if existing != path.absolute() and not existing.is_dir():
-        raise UserError(f"{path}: {existing} is no folder; choose another place with --out")
-    if not os.access(existing, os.W_OK):
-        raise UserError(f"{path}: {existing} cannot be written; choose another place with --out")
-
-
-def check_space(folder: Path, num_bytes: int) -> None:
+def check_disk(folder: Path, num_bytes: int) -> None:
     """UserError unless the disk can hold checkpoints of so many bytes, those that are there already among them."""
-    num_bytes -= sum(file.stat().st_size for file in (folder / "checkpoints").rglob("*") if file.is_file())
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if free < num_bytes:
-        raise UserError(
-            f"{folder}: the planned checkpoints take {num_bytes / 1e9:.3g} GB and {free / 1e9:.3g} GB are free; "
-            "make room, lower train.keep, or choose another disk with --out"
-        )
+    there = sum(file.stat().st_size for file in (folder / "checkpoints").rglob("*") if file.is_file())
+    advice = "make room, lower train.keep, or choose another disk with --out"
+    check_space(
+        folder, num_bytes - there, f"{folder}: the planned checkpoints take {{need}} and {{free}} are free; {advice}"
+    )
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked_run(folder: Path) -> AbstractContextManager[None]:
     """Two processes never write the same run."""
-    from filelock import FileLock, Timeout
-
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"another process is writing {folder}; wait for it, or use --out for another folder") from None
+    return locked(
+        folder / ".lock", f"another process is writing {folder}; wait for it, or use --out for another folder"
+    )
 
 
 def read_lock(folder: Path) -> dict | None:
@@ -249,4 +230,4 @@ def said_how_to_go_on(folder: Path) -> Iterator[None]:
 
 
 def write(path: Path, text: str) -> None:
-    replace_text(path, text + "\n")
+    write_text(path, text + "\n")

@@ -11,12 +11,12 @@ from torch import Tensor
 from genzoo.data.npz import open_arrays
 from genzoo.errors import UserError
 from genzoo.evaluation.images import quantize
-from genzoo.files import replacing
+from genzoo.files import check_writable, replacing
 from genzoo.given import Given, given
 from genzoo.model import Model
 from genzoo.parts import Composition
 from genzoo.run import load
-from genzoo.run_folder import check_writable, checkpoint_step
+from genzoo.run_folder import checkpoint_step
 
 BATCH, GAP = 64, 2
 Progress = Callable[[str, int, int], None]

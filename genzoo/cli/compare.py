@@ -49,9 +49,9 @@ def compare(
 def _page(folders: dict[str, Path], html: Path, plugins: tuple) -> dict[str, list[dict]]:
     """Write the page, and return the scores of every run: on a page, one that has none has its place, too."""
     from genzoo import run as runs
+    from genzoo.files import check_writable
     from genzoo.reports.comparison import comparison
     from genzoo.reports.facts import read
-    from genzoo.run_folder import check_writable
 
     check_writable(html)
     facts = {name: read(folder, plugins) for name, folder in folders.items()}

@@ -26,8 +26,8 @@ def report(folder: Path, out: Path | None, floor: Path | None, twin: Path | None
     `report: false`.
     """
     from genzoo import run as runs
+    from genzoo.files import check_writable
     from genzoo.reports.report import report as write
-    from genzoo.run_folder import check_writable
 
     check_writable(out or folder / "report.html")
     beside = {"floor": _scores(floor) if floor else [], "twin": twin}

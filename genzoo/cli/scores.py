@@ -122,8 +122,8 @@ def neighbors(a, b, out, columns, rows, features, weights, num, root, seed, plug
     from genzoo.evaluation.extractor import make_extractor
     from genzoo.evaluation.neighbor_panel import draw_neighbors
     from genzoo.evaluation.statistics import Known
+    from genzoo.files import check_writable
     from genzoo.plugin_files import load_file
-    from genzoo.run_folder import check_writable
     from genzoo.sides import is_run, side
 
     if out.suffix != ".png":
@@ -159,8 +159,8 @@ def stats(a, out, features, weights, mode, num, root, plugins) -> None:
     from genzoo.evaluation.compare import statistics_of
     from genzoo.evaluation.extractor import make_extractor
     from genzoo.evaluation.statistics import Known, write_statistics
+    from genzoo.files import check_writable
     from genzoo.plugin_files import load_file
-    from genzoo.run_folder import check_writable
     from genzoo.sides import side
 
     if out.suffix != ".npz":

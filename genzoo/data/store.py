@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import prod
@@ -32,7 +32,7 @@ from genzoo.cache import cache_dir
 from genzoo.config import Config
 from genzoo.data.prepared import Mapped, Split, compare, stamp
 from genzoo.errors import UserError
-from genzoo.files import sha256
+from genzoo.files import check_space, locked, sha256, write_json
 from genzoo.parts import Dataset
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _compare(splits: dict[str, Split], folder: Path) -> None:
     stamps = compare(splits, card.get("files", {}))
     if stamps != card.get("files"):
         with suppress(OSError):  # of a cache that cannot be written, it is read again each time
-            _write_json(folder / "card.json", card | {"files": stamps})
+            write_json(folder / "card.json", card | {"files": stamps})
 
 
 def listing() -> list[Prepared]:
@@ -156,24 +156,15 @@ class Layout:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    from filelock import FileLock, Timeout
-
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(folder.name + ".lock"))
+    waiting = f"another process is preparing {folder}: waiting for it"
+    with ExitStack() as held:
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.info("another process is preparing %s: waiting for it", folder)
-            lock.acquire()
-    except OSError as error:
-        raise UserError(
-            f"the cache {folder.parent} cannot be written ({error.strerror}); set GENZOO_CACHE to a folder that can"
-        ) from error
-    try:
+            held.enter_context(locked(folder.with_name(folder.name + ".lock"), waiting=waiting))
+        except OSError as error:
+            raise UserError(
+                f"the cache {folder.parent} cannot be written ({error.strerror}); set GENZOO_CACHE to a folder that can"
+            ) from error
         yield
-    finally:
-        lock.release()
 
 
 def _build(dataset: Dataset, card: dict, folder: Path, progress: Progress | None) -> None:
@@ -183,7 +174,13 @@ def _build(dataset: Dataset, card: dict, folder: Path, progress: Progress | None
     try:
         partial.mkdir(exist_ok=True)
         layout = Layout.of(card)
-        _check_space(partial, sum(expected.values()) * layout.num_bytes)
+        there = sum(file.stat().st_size for file in partial.iterdir())
+        check_space(
+            partial,
+            sum(expected.values()) * layout.num_bytes - there,
+            f"preparing this dataset takes {{need}} in {folder.parent}, where {{free}} are free; free some space, or "
+            "set GENZOO_CACHE to a folder on a larger disk",
+        )
         card["splits"] = {
             split: _write(dataset, split, partial, layout, expected.get(split), progress) for split in dataset.splits
         }
@@ -192,7 +189,7 @@ def _build(dataset: Dataset, card: dict, folder: Path, progress: Progress | None
         card["created"] = datetime.now(UTC).isoformat(timespec="seconds")
         for mark in partial.glob("*.mark"):
             mark.unlink()
-        _write_json(partial / "card.json", card)
+        write_json(partial / "card.json", card)
         if folder.exists():
             log.warning("%s was damaged and is replaced", folder)  # or _open would have returned it
             shutil.rmtree(folder)
@@ -226,7 +223,7 @@ def _write(
         file.flush()
         os.fsync(file.fileno())
         entry = {"num_images": num_done, "sha256": digest.hexdigest()}
-        _write_json(mark, entry | more)
+        write_json(mark, entry | more)
         return entry
 
     with path.open("r+b" if num_done else "wb") as file:
@@ -256,17 +253,8 @@ def _write(
     if passed_over:
         log.warning("%s, split '%s': %s images; passed over: %s", type(dataset).__name__, split, num_done, passed_over)
     entry |= notes
-    _write_json(mark, entry | {"complete": True})
+    write_json(mark, entry | {"complete": True})
     return entry
-
-
-def _check_space(folder: Path, num_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free + sum(file.stat().st_size for file in folder.iterdir())
-    if num_bytes > free:
-        raise UserError(
-            f"preparing this dataset takes {num_bytes / 1e9:.2f} GB in {folder.parent}, where {free / 1e9:.2f} GB are "
-            "free; free some space, or set GENZOO_CACHE to a folder on a larger disk"
-        )
 
 
 def _hash(path: Path, num_bytes: int) -> hashlib._Hash:
@@ -277,13 +265,3 @@ def _hash(path: Path, num_bytes: int) -> hashlib._Hash:
             digest.update(block)
             num_bytes -= len(block)
     return digest
-
-
-def _write_json(path: Path, value: dict) -> None:
-    """Replace the file in one step, so that a crash leaves the old text or the new."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w") as file:
-        json.dump(value, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

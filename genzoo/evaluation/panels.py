@@ -100,5 +100,5 @@ def _tile(pixels: np.ndarray, columns: int) -> Image.Image:
 
 
 def _save(image: Image.Image, path: Path) -> None:
-    with replacing(path) as file:
+    with replacing(path, synced=False) as file:  # there may be thousands, and they can be drawn again
         image.save(file, format="PNG")

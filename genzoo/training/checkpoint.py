@@ -8,8 +8,7 @@ the disk, and renamed.
 import errno
 import json
 import logging
-import os
-import shutil
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genzoo.errors import UserError, quoted
-from genzoo.files import sha256
+from genzoo.files import check_space, delete, sha256, sync
 from genzoo.training.sharding import share_like
 
 log = logging.getLogger("genzoo")
+MAKE_ROOM = "make room and go on with --resume (the checkpoints that are there are whole)"
 Groups = dict[str, dict[str, Tensor]]
 
 
@@ -46,10 +46,9 @@ def save(
     folder = folder / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     final, partial = folder / f"step-{step:08d}", folder / f".partial-step-{step:08d}"
+    full = f"{folder}: a checkpoint needs {{need}} and {{free}} are free; {MAKE_ROOM}"
     need = sum(tensor.nbytes for tensors in groups.values() for tensor in tensors.values()) + 2**20
-    free = shutil.disk_usage(folder).free
-    if free < need:
-        raise _disk_full(folder, need, free)
+    check_space(folder, need, full)
     clean(folder.parent)
     try:
         partial.mkdir()
@@ -61,15 +60,15 @@ def save(
         digests = {path.name: sha256(path) for path in sorted(partial.iterdir())}
         (partial / "manifest.json").write_text(json.dumps(digests, indent=1))
         for path in [*partial.iterdir(), partial]:
-            _sync(path)
+            sync(path)
         if final.exists():  # a damaged one, or one from beyond the checkpoint that training went back to
             final.rename(folder / f".partial-old-{step:08d}")
         partial.rename(final)
-        _sync(folder)
+        sync(folder)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        delete(partial)
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
-            raise _disk_full(folder, need, shutil.disk_usage(folder).free) from error
+            raise UserError(f"{folder}: the disk is full; {MAKE_ROOM}") from error
         raise
     clean(folder.parent)
     for beyond in [path for path in _listed(folder) if path.name > final.name]:  # damaged, or training would be further
@@ -86,12 +85,14 @@ def newest(folder: Path) -> Path | None:
 
     A damaged one is passed over with a warning. UserError when every one is damaged.
     """
-    found = _listed(folder / "checkpoints")
-    for path in found:
-        if not (fault := _fault(path)):
-            return path
-        log.warning("%s is damaged (%s); trying the checkpoint before it", path, fault)
-    if found:
+    faults: dict[Path, str] = {}
+    while found := [path for path in _listed(folder / "checkpoints") if path not in faults]:
+        if not (fault := _fault(found[0])):
+            return found[0]
+        if found[0].exists():  # else training has gone on meanwhile, and there is a newer one
+            faults[found[0]] = fault
+            log.warning("%s is damaged (%s); trying the checkpoint before it", found[0], fault)
+    if faults:
         raise UserError(f"{folder}: no checkpoint is whole, so there is nothing to go on from; train again elsewhere")
     return None
 
@@ -101,8 +102,8 @@ def best(folder: Path, scalar: str) -> Path | None:
     found = []
     for path in _listed(folder / "checkpoints"):
         try:
-            value = read_state(path)["scalars"][scalar]
-        except (OSError, ValueError, LookupError):  # damaged, or from before the scalar was there
+            value = float(read_state(path)["scalars"][scalar])
+        except (OSError, ValueError, LookupError, TypeError):  # damaged, or from before the scalar was there
             continue
         found.append((value, path))
     return min(found, default=(None, None))[1]
@@ -118,11 +119,14 @@ def read_tensors(checkpoint: Path, group: str) -> dict[str, Tensor]:
 
 def load_model(folder: Path, model: nn.Module) -> int:
     """Load the newest whole checkpoint of the run: its averaged weights (EMA) where there are. Returns its step."""
-    checkpoint = newest(Path(folder))
-    if checkpoint is None:
-        raise UserError(f"{folder} holds no checkpoint yet: train it first (`genzoo run ... --resume` goes on)")
-    load_weights(model, checkpoint, "ema" if (checkpoint / "ema.safetensors").exists() else "model")
-    return read_state(checkpoint)["step"]
+    while checkpoint := newest(Path(folder)):
+        try:
+            load_weights(model, checkpoint, "ema" if (checkpoint / "ema.safetensors").exists() else "model")
+            return read_state(checkpoint)["step"]
+        except (UserError, OSError):
+            if checkpoint.exists():
+                raise  # else training has gone on and removed it: there is a newer one
+    raise UserError(f"{folder} holds no checkpoint yet: train it first (`genzoo run ... --resume` goes on)")
 
 
 def load_weights(module: nn.Module, checkpoint: Path, group: str) -> None:
@@ -131,7 +135,7 @@ def load_weights(module: nn.Module, checkpoint: Path, group: str) -> None:
     try:
         tensors = read_tensors(checkpoint, group)
         module.load_state_dict({name: share_like(tensor, own.get(name)) for name, tensor in tensors.items()})
-    except (RuntimeError, FileNotFoundError) as error:
+    except (RuntimeError, FileNotFoundError, SafetensorError) as error:
         raise UserError(f"{checkpoint} was made by another recipe: its {group} does not fit: {error}") from error
 
 
@@ -171,24 +175,18 @@ def unpack(packed: Any, tensors: dict[str, Tensor]) -> Any:
 def clean(folder: Path) -> None:
     """Remove what a killed write left behind."""
     for path in (folder / "checkpoints").glob(".partial-*"):
-        shutil.rmtree(path)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a whole file or leave the old one."""
-    partial = path.with_name(f".partial-{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+        delete(path)
 
 
 def _listed(folder: Path) -> list[Path]:
     """Newest first."""
-    return sorted((path for path in folder.glob("step-*") if path.name[5:].isdigit()), reverse=True)
+    found = (path for path in folder.glob("step-*") if re.fullmatch(r"step-[0-9]{8,18}", path.name))
+    return sorted(found, reverse=True)
 
 
 def _remove(path: Path) -> None:
     path.rename(doomed := path.with_name(f".partial-old-{path.name}"))  # a half-deleted one is never taken for whole
-    shutil.rmtree(doomed)
+    delete(doomed)
 
 
 def _fault(path: Path) -> str:
@@ -201,7 +199,9 @@ def _fault(path: Path) -> str:
         if strange := [name for name in digests if not _is_own(path, name)] + unlisted:
             return f"manifest.json and the folder do not agree on {quoted(strange[0])}"
         changed = [name for name, digest in digests.items() if sha256(path / name) != digest]
-    except (OSError, ValueError, AttributeError) as error:
+        if not changed and not isinstance(read_state(path)["step"], int):
+            return "its state.json has no step"
+    except (OSError, ValueError, AttributeError, LookupError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     return f"{', '.join(changed)} changed since it was written" if changed else ""
 
@@ -221,18 +221,3 @@ def _saveable(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         result[name] = tensor.clone() if storage in seen else tensor
         seen.add(storage)
     return result
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _disk_full(folder: Path, need: int, free: int) -> UserError:
-    return UserError(
-        f"{folder}: a checkpoint needs {need / 2**20:.0f} MB and {free / 2**20:.0f} MB are free; make room and go on "
-        "with --resume (the checkpoints that are there are whole)"
-    )

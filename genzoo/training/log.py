@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import sys
@@ -17,7 +18,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from genzoo.training.checkpoint import replace_text
+from genzoo.files import write_text
+
+log = logging.getLogger("genzoo")
 
 
 class Rows:
@@ -139,22 +142,30 @@ class Log:
             os.fsync(self._file.fileno())
 
 
-def truncate(path: Path, step: int) -> None:
-    """Drop the lines after `step`, and a last line that was cut short."""
-    lines = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of train.jsonl, steps ascending; a warning counts those that are none of its own."""
+    lines, foreign = [], 0
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
-            kept = json.loads(line)["step"] <= step
-        except ValueError:
-            break
-        if kept:
-            lines.append(line + "\n")
-    replace_text(path, "".join(lines))
+            line = json.loads(text)
+            if line["step"] <= (lines[-1]["step"] if lines else 0):
+                raise ValueError(line)
+            lines.append(line)
+        except (ValueError, TypeError, LookupError, RecursionError):
+            foreign += 1
+    if foreign:
+        log.warning("%s: %d line(s) that training did not write, or not whole, are passed over", path, foreign)
+    return lines
+
+
+def truncate(path: Path, step: int) -> None:
+    """Drop the lines after `step`, and whatever is no line of training's, such as one that was cut short."""
+    write_text(path, "".join(json.dumps(line) + "\n" for line in read_lines(path) if line["step"] <= step))
 
 
 def last_epoch(path: Path, steps_per_epoch: float, names: tuple[str, ...]) -> dict[str, float | None]:
     """Scalars of train.jsonl averaged over the steps of the last epoch (its whole intervals; at least the last one)."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = read_lines(path)
     starts = [0, *(line["step"] for line in lines)]
     first = starts[-1] - steps_per_epoch
     spans = [(line["step"] - start, line) for start, line in zip(starts, lines, strict=False)]

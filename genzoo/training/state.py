@@ -1,7 +1,6 @@
 """Everything that training changes, how it is set up, and how it is saved and restored."""
 
 import copy
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.errors import UserError
+from genzoo.files import read_json, write_json
 from genzoo.training import checkpoint
 from genzoo.training.average import Average
 from genzoo.training.config import TrainConfig
@@ -194,13 +194,12 @@ class State:
         """The precision to train in. A measured choice is written down at once: a resumed run must not choose anew."""
         file = self.folder / "precision.json"
         question = {"requested": self.config.precision, "device": self.device.type}
-        if resume and file.exists():
-            answer = json.loads(file.read_text())
-            if answer.items() >= question.items():
-                return answer["precision"]
+        answer = read_json(file, "the precision is chosen anew") if resume else None
+        if answer and answer.items() >= question.items() and answer.get("precision") in ("fp32", "bf16", "fp16"):
+            return answer["precision"]
         batches = self.feed.batches(0)
         answer = resolve(self.config.precision, self.step, batches, self.clock, processes.num_processes)
         if processes.is_main_process:
-            checkpoint.replace_text(file, json.dumps({**question, **answer}))
+            write_json(file, {**question, **answer})
             log.info("training on %s in %s", self.device, answer["precision"])
         return answer["precision"]

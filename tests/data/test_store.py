@@ -309,7 +309,7 @@ def test_too_little_space_is_noticed_before_reading(cache, monkeypatch):
     usage = type(store.shutil.disk_usage("/"))
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 3419))
     dataset = Numbers(Numbers.Config(name="numbers"))
-    with pytest.raises(UserError, match=r"takes 0.00 GB"):
+    with pytest.raises(UserError, match=r"takes 3,420 bytes .* where 3,419 bytes are free"):
         prepare(dataset)  # 57 images of 60 bytes
     assert dataset.started == [] and folders(cache) == []
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 3420))

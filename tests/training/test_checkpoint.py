@@ -32,7 +32,7 @@ def test_round_trip(tmp_path):
 
 def test_on_the_disk_before_it_counts(tmp_path, monkeypatch):
     final, synced = tmp_path / "checkpoints/step-00000001", []
-    monkeypatch.setattr(checkpoint, "_sync", lambda path: synced.append((path.name, final.exists())))
+    monkeypatch.setattr(checkpoint, "sync", lambda path: synced.append((path.name, final.exists())))
     save(tmp_path, 1)
     files = [(path.name, False) for path in final.iterdir()]
     assert sorted(synced[:-2]) == sorted(files)
@@ -116,7 +116,7 @@ def test_too_little_space_is_seen_before_anything_is_written(tmp_path, monkeypat
     save(tmp_path, 1, keep=1)
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match="a checkpoint needs 1 MB and 0 MB are free"):
+    with pytest.raises(UserError, match="a checkpoint needs 1 MB and 1,000 bytes are free"):
         save(tmp_path, 2, keep=1)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]
 
