@@ -1,9 +1,12 @@
 """What the datasets of images of any size share: their options, and what is done to an image."""
 
+from collections import Counter
+
 from pydantic import Field
 
 from genzoo.config import Config
 from genzoo.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS
+from genzoo.errors import shortened
 from genzoo.parts import Shape
 
 PROCESSING = (
@@ -31,3 +34,18 @@ class SquareImages:
         self.config = config
         self.image_shape: Shape = (config.channels, config.size, config.size)
         self.notes: dict[str, dict] = {}
+
+
+class Reasons:
+    """Counts of what a reader passed over, by reason; of very many reasons the rarer ones together."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def add(self, reason: str) -> None:
+        reason = shortened(reason, 40)
+        self._counts[reason if reason in self._counts or len(self._counts) < 20 else "of other kinds"] += 1
+
+    def notes(self) -> dict[str, dict[str, int]]:
+        """What stands in the split's card, empty where nothing was passed over."""
+        return {"passed_over": dict(self._counts.most_common())} if self._counts else {}

@@ -245,6 +245,7 @@ def _write(
         if not num_done:
             raise UserError(
                 f"{type(dataset).__name__}, split '{split}': there are no images"
+                + (f" in {root}" if (root := getattr(getattr(dataset, "config", None), "root", None)) else "")
                 + (f"; passed over: {passed_over}" if passed_over else "")
             )
         entry = save_mark()

@@ -1,16 +1,12 @@
 """`webdataset`: images in tar shards, on this machine or behind any address that fsspec opens."""
 
-import bz2
-import gzip
-import lzma
 import re
-import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice, starmap
-from typing import IO
+from glob import has_magic, iglob
+from itertools import islice, product, starmap
+from math import prod
 
 import numpy as np
 from pydantic import Field
@@ -19,14 +15,16 @@ from genzoo.data.addresses import refuse
 from genzoo.data.encoded import Encoded, decode, decode_stream, draw
 from genzoo.data.files import MAX_FILE_BYTES, CorruptFile
 from genzoo.data.images import SUFFIXES, attempt, in_order, read_from, usable
-from genzoo.data.square import PROCESSING, SquareConfig, SquareImages
+from genzoo.data.square import PROCESSING, Reasons, SquareConfig, SquareImages
 from genzoo.data.stream import ENTRY, Stream
-from genzoo.errors import UserError
+from genzoo.data.tar import SPARSE, BadTar, Member, members, unpacked
+from genzoo.errors import UserError, quoted
 
-RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-PACKERS = {b"\x1f\x8b": gzip, b"BZ": bz2, b"\xfd7": lzma}  # by the first two bytes of what they write
+RANGE = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}", re.ASCII)
+MAX_SHARDS = 100_000
+MAX_SAMPLES = 4_000_000  # of a shard, whose names are held to find a second image of one
 
-Sample = tuple[int, str, tarfile.TarInfo, Callable[[], bytes]]  # shard, its address, the image's member, its reader
+Sample = tuple[int, str, Member, Callable[[], bytes]]  # shard, its address, the image's member, its reader
 
 
 class WebDataset(SquareImages):
@@ -76,6 +74,7 @@ class WebDataset(SquareImages):
 
     def read(self, split: str, start: int = 0) -> Iterator[np.ndarray]:
         """Images, or with `stream` their entries."""
+        self._over = Reasons()
 
         def found(first: int, skipped: list[str] | None) -> Iterator[np.ndarray]:
             samples = islice(self._samples(split), first, None)
@@ -83,7 +82,8 @@ class WebDataset(SquareImages):
                 return self._entries(samples, skipped)
             return decode_stream(starmap(_encoded, samples), self.image_shape, self.config.max_pixels, skipped)
 
-        return read_from(self, split, start, found)
+        yield from read_from(self, split, start, found)
+        self.notes[split] |= self._over.notes()
 
     def opened(self, split: str, entries: np.ndarray) -> Stream:
         config = self.config
@@ -105,53 +105,89 @@ class WebDataset(SquareImages):
 
     def _samples(self, split: str) -> Iterator[Sample]:
         """The images of a split in the order of the shards."""
-        mode = "r:" if self.config.stream else "r|*"
         for number, url in enumerate(self.shards[split]):
-            last = None
-            for member, read in _members(url, mode, self._is_image):
-                sample = member.name[: member.name.index(".", member.name.rfind("/") + 1)]
-                if sample == last:
-                    raise UserError(
-                        f"{url}: the sample {sample!r} has several images; data.image says which: data.image=jpg"
-                    )
-                last = sample
-                if self.config.test or (draw(sample) < self.config.test_fraction) == (split == "test"):
+            seen: set[str] = set()
+            for member, read in _members(url, self.config.stream):
+                if reason := self._passed_over(member):
+                    self._over.add(reason)
+                    continue
+                name = _sample(member.name)
+                if name in seen:  # wherever in the shard: pictures may come first and their masks after all of them
+                    remedy = "make the shard anew" if self.config.image else "data.image says which: data.image=jpg"
+                    raise UserError(f"{url}: the sample {quoted(name)} has several images; {remedy}")
+                if len(seen) == MAX_SAMPLES:
+                    raise UserError(f"{url} has more than {MAX_SAMPLES:,} samples: make several shards of it")
+                seen.add(name)
+                if member.kind == SPARSE or member.size > MAX_FILE_BYTES:
+                    problem = f"larger than {MAX_FILE_BYTES >> 20} MB" if member.kind != SPARSE else f"a {SPARSE}"
+                    raise UserError(f"{url}: {quoted(member.name)} is {problem}")
+                if self.config.test or (draw(name) < self.config.test_fraction) == (split == "test"):
                     yield number, url, member, read
 
+    def _passed_over(self, member: Member) -> str:
+        """Why a member is not a sample's image; empty where it is."""
+        if member.kind == "folder":
+            return "folders"
+        base = member.name.rpartition("/")[2]
+        if member.kind not in ("file", SPARSE):
+            return f"{member.kind}s"
+        if "." not in base or base.startswith("."):
+            return "without a suffix or hidden"
+        return "" if self._is_image(member.name) else f"of kind .{base.partition('.')[2]}"
+
     def _is_image(self, name: str) -> bool:
-        base = name.rpartition("/")[2]
-        _, dot, extension = base.partition(".")
-        if not dot or base.startswith("."):
-            return False
+        extension = name.rpartition("/")[2].partition(".")[2]
         return f".{extension.lower()}" in SUFFIXES if self.config.image is None else extension == self.config.image
+
+
+def _sample(name: str) -> str:
+    return name[: name.index(".", name.rfind("/") + 1)]
 
 
 def _shards(pattern: str, key: str) -> list[str]:
     """The addresses a pattern stands for, in order. UserError when there are none, or one cannot be looked for."""
     import fsspec
+    from fsspec.implementations.local import LocalFileSystem
 
     refuse(pattern, key)
+    if "**" in pattern:
+        raise UserError(f"{key}: {quoted(pattern)}: `**` is not looked for; name the folders, with * in their names")
+    num = prod(max(0, int(last) - int(first) + 1) for first, last in RANGE.findall(pattern))
+    if num > MAX_SHARDS:
+        raise UserError(f"{key}: {quoted(pattern)} stands for {num:,} shards; at most {MAX_SHARDS:,} are read")
     try:
         urls = []
         for url in _expand(pattern):
-            files, _, paths = fsspec.get_fs_token_paths(url)
-            found = [path for path in sorted(paths) if files.exists(path)]
+            files, path = fsspec.core.url_to_fs(url)
+            if not has_magic(path) or files.exists(path):
+                found = [path] if files.exists(path) else []
+            elif isinstance(files, LocalFileSystem):  # whose own glob looks into every folder
+                found = sorted(islice(iglob(path), MAX_SHARDS + 1))
+            else:
+                found = sorted(files.glob(path))
             if not found:
-                raise UserError(f"{key}: there is no shard {url}")
+                raise UserError(f"{key}: there is no shard {quoted(url)}")
+            if others := [path for path in found if files.info(path)["type"] != "file"]:
+                raise UserError(f"{key}: {quoted(others[0])} is not a file")
             urls += map(files.unstrip_protocol, found)
-        return urls
+            if len(urls) > MAX_SHARDS:
+                raise UserError(f"{key}: {quoted(pattern)} stands for more than {MAX_SHARDS:,} shards")
     except (OSError, ImportError, ValueError) as error:
         raise UserError(f"{key}: {pattern} cannot be read: {error}") from error
+    if not urls:
+        raise UserError(f"{key}: {quoted(pattern)} stands for no shard: its numbers go down")
+    return urls
 
 
-def _expand(pattern: str) -> list[str]:
+def _expand(pattern: str) -> Iterator[str]:
     """a/{08..10}.tar -> a/08.tar, a/09.tar, a/10.tar."""
-    match = RANGE.search(pattern)
-    if not match:
-        return [pattern]
-    first, last = match.groups()
-    numbers = [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
-    return [url for number in numbers for url in _expand(pattern[: match.start()] + number + pattern[match.end() :])]
+    pieces = RANGE.split(pattern)  # text, first, last, text, ...
+    ranges = [
+        [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
+        for first, last in zip(pieces[1::3], pieces[2::3], strict=True)
+    ]
+    for numbers in product(*ranges):
+        yield pieces[0] + "".join(number + text for number, text in zip(numbers, pieces[3::3], strict=True))
 
 
 def _identity(url: str) -> dict:
@@ -166,75 +202,32 @@ def _identity(url: str) -> dict:
     return {"url": url, "num_bytes": info.get("size"), "version": version}
 
 
-def _encoded(shard: int, url: str, member: tarfile.TarInfo, read: Callable[[], bytes]) -> Encoded:
+def _encoded(shard: int, url: str, member: Member, read: Callable[[], bytes]) -> Encoded:
     return Encoded(f"{url}: {member.name}", read())
 
 
-def _members(url: str, mode: str, wanted) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
-    """The wanted files in a tar, each with what reads it; mode: r|* for a stream, r: to jump from header to header."""
+def _members(url: str, stream: bool) -> Iterator[tuple[Member, Callable[[], bytes]]]:
+    """The members of a shard, each with what reads it. stream: their places will be kept, so it must not be packed."""
     import fsspec
 
-    def content(member: tarfile.TarInfo) -> bytes:
-        with _reading(url, mode):
-            return archive.extractfile(member).read()
+    def content(read: Callable[[], bytes]) -> bytes:
+        with _reading(url):
+            return read()
 
-    with (
-        _reading(url, mode),
-        fsspec.open(url, "rb") as source,
-        _unpacked(source, mode) as file,
-        tarfile.open(fileobj=file, mode=mode, tarinfo=_StrictInfo) as archive,
-    ):
-        for member in archive:
-            if not member.isreg() or not wanted(member.name):
-                continue
-            if member.size > MAX_FILE_BYTES:
-                raise UserError(f"{url}: {member.name} is larger than {MAX_FILE_BYTES >> 20} MB")
-            yield member, partial(content, member)
+    with _reading(url), fsspec.open(url, "rb") as source, unpacked(source) as (file, packed):
+        if packed and stream:
+            raise BadTar("it is compressed (data.stream needs uncompressed shards)")
+        num_bytes = None if packed else getattr(source, "size", None)
+        for member, read in members(file, num_bytes):
+            yield member, partial(content, read)
 
 
 @contextmanager
-def _unpacked(file: IO[bytes], mode: str) -> Iterator[IO[bytes]]:
-    """The tar in a shard that may be compressed; the checksum of it all is compared at the end (tarfile does not)."""
-    if mode == "r:":
-        yield file
-        return
-    whole = _Rejoined(file.read(2), file)
-    if whole.first not in PACKERS:
-        yield whole
-        return
-    with PACKERS[whole.first].open(whole) as unpacked:
-        yield unpacked
-        while unpacked.read(1 << 20):
-            pass
-
-
-class _Rejoined:
-    """A stream, which cannot go back, with its first bytes before it again."""
-
-    def __init__(self, first: bytes, file: IO[bytes]):
-        self.first, self._left, self._file = first, first, file
-
-    def read(self, num_bytes: int = -1) -> bytes:
-        left, self._left = self._left, b""
-        return left or self._file.read(num_bytes)
-
-
-class _StrictInfo(tarfile.TarInfo):
-    """A member's header; only blocks of zeros end the archive, where TarFile takes any bad header for its end."""
-
-    @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        try:
-            return super().fromtarfile(archive)
-        except (tarfile.EmptyHeaderError, tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:
-            raise tarfile.ReadError(f"at byte {archive.offset}: {error}") from error
-
-
-@contextmanager
-def _reading(url: str, mode: str) -> Iterator[None]:
+def _reading(url: str) -> Iterator[None]:
     """What goes wrong with the shard becomes a UserError that names it."""
     try:
         yield
-    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
-        remedy = " (data.stream needs uncompressed shards)" if mode == "r:" else ""
-        raise UserError(f"{url} is damaged or cannot be read: {error}{remedy}") from error
+    except UserError:
+        raise
+    except Exception as error:  # each kind of store and of compression raises its own
+        raise UserError(f"{url} is damaged or cannot be read: {error}") from error

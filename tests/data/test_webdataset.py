@@ -121,10 +121,42 @@ def test_the_image_of_a_sample_with_several(shards):
         assert reds(np.concatenate(list(made.read("train")))) == expected
 
 
+def test_pictures_first_and_their_masks_later(shards):
+    """As `tar cf x.tar *.jpg *.png` packs them: the members of a sample are not adjacent."""
+    pictures = {f"{i}.jpg": encoded(200, kind="JPEG") for i in range(5)}
+    write_shards(shards, range(5), prefix="apart", per_shard=5, change=lambda members: {
+        **pictures, "LICENSE": b"none", "notes.txt": b"", **{f"{i}.png": encoded(i) for i in range(5)}, ".hidden.png": b""})  # fmt: skip
+    options = {"root": f"{shards}/apart-000.tar", "test": f"{shards}/shard-000.tar"}
+    made = dataset(**options)
+    made.locate()
+    with pytest.raises(UserError, match=r"'0' has several images; data\.image says which: data\.image=jpg"):
+        list(made.read("train"))
+    made = dataset(**options, image="png")
+    made.locate()
+    assert reds(np.concatenate(list(made.read("train")))) == list(range(5))
+    assert made.notes["train"]["passed_over"] == {"of kind .jpg": 5, "without a suffix or hidden": 2, "of kind .txt": 1}
+
+
+def test_a_shard_without_images_says_what_it_holds(shards):
+    write_shards(shards, range(3), prefix="none", change=lambda members: {"a.txt": b"", "b.json": b"", "c.json": b""})
+    made = dataset(root=f"{shards}/none-000.tar", test=f"{shards}/shard-000.tar")
+    with pytest.raises(
+        UserError, match=r"no images in .*none-000\.tar; passed over: 2 of kind \.json, 1 of kind \.txt"
+    ):
+        store.prepare(made, made.config)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({}, "data.root is not set"),
+        ({"root": "{shards}/" + "{{0..9}}" * 8 + ".tar"}, "stands for 100,000,000 shards; at most 100,000 are read"),
+        ({"root": "{shards}/{{0..999999999999}}.tar"}, "stands for 1,000,000,000,000 shards"),
+        ({"root": "{shards}/{{9..0}}.tar"}, "its numbers go down"),
+        ({"root": "{shards}/{{0.." + "9" * 5000 + "}}.tar"}, "there is no shard|cannot be read"),
+        ({"root": "/**/*.tar"}, r"`\*\*` is not looked for"),
+        ({"root": "{shards}"}, "is not a file"),
+        ({"root": "/dev/zero"}, "is not a file"),
         ({"root": "{shards}/nowhere-{{0..1}}.tar"}, "data.root: there is no shard .*nowhere-0.tar"),
         ({"root": "{shards}/none*.tar"}, "data.root: there is no shard .*none\\*"),
         (
