@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from genzoo.errors import UserError
 from genzoo.files import replacing
 
 log = logging.getLogger(__name__)
@@ -42,3 +43,18 @@ def download(urls: Sequence[str], target: Path, checksum: str) -> None:
         except OSError as error:
             failures.append(f"{url}: {getattr(error, 'reason', error)}")
     raise OSError("; ".join(failures))
+
+
+def fetch(root: Path | None, urls: Sequence[str], target: Path, checksum: str) -> Path:
+    """A dataset's file, downloaded into the user's cache; in a root of the user's own it has to be (UserError)."""
+    where = f"{target.name} is not in {target.parent}"
+    if root is not None:
+        raise UserError(f"{where}: fetch {urls[0]} and put it there, or leave data.root null to have it downloaded")
+    try:
+        download(urls, target, checksum)
+    except OSError as error:
+        raise UserError(
+            f"{where} and cannot be downloaded ({error}); fetch {urls[0]} on another machine and put it there, "
+            "or set data.root to a folder that has it; data.name=digits needs no download"
+        ) from error
+    return target

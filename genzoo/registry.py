@@ -255,9 +255,9 @@ DATASETS = Registry(
     {
         "digits": "data.digits:Digits",
         "faces": "data.faces:Faces",
-        "mnist": "data.torchvision:MNIST",
-        "fashion_mnist": "data.torchvision:FashionMNIST",
-        "cifar10": "data.torchvision:CIFAR10",
+        "mnist": "data.mnist:MNIST",
+        "fashion_mnist": "data.mnist:FashionMNIST",
+        "cifar10": "data.cifar10:CIFAR10",
         "celeba": "data.celeba:CelebA",
         "folder": "data.folder:Folder",
         "npz": "data.npz:NPZ",
