@@ -1,4 +1,4 @@
-"""The one exception a user's mistake raises: a message that names the place and the remedy.
+"""The exception of a user's mistake, whose message names the place and the remedy, and that of a signal.
 
 Whatever a message quotes, of a recipe, a file name or a plugin, may have been written by anybody. Here, in one place,
 it is shortened and loses what a terminal would act on.
@@ -12,6 +12,10 @@ class UserError(Exception):
 
     def __init__(self, message: object = ""):
         super().__init__("\n".join(shortened(line, LONGEST) for line in clean(str(message)).split("\n")))
+
+
+class Interrupted(Exception):
+    """Training was stopped by a signal, after saving. The message says how to go on; the command line exits 130."""
 
 
 def clean(text: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -22,6 +22,7 @@ from genzoo.errors import UserError
 from genzoo.files import check_writable
 from genzoo.model import Model, trace
 from genzoo.parts import Dataset, Sampler
+from genzoo.progress import shown
 from genzoo.recipe import Recipe
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
 from genzoo.run_folder import (
@@ -42,8 +43,8 @@ from genzoo.run_folder import (
 )
 
 if TYPE_CHECKING:
+    from genzoo.launch import Launch
     from genzoo.reports.pictures import Wall
-    from genzoo.training.launch import Launch
 
 log = logging.getLogger("genzoo")
 
@@ -83,9 +84,9 @@ def run(
     Of several processes (`torchrun`, `accelerate launch`) all train and make the images that are scored, while the
     main one prepares, fits and writes; the others return None.
     """
-    from genzoo.training.launch import Launch
+    from genzoo.launch import launched
 
-    launch = Launch()
+    launch = launched()
     with launch.ends_as_one():
         return _run(recipe, Path(out or default_folder(recipe)), resume, profile, command, launch)
 
@@ -163,13 +164,13 @@ def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = (), plugins: S
 
     Of several processes (`torchrun`, `accelerate launch`), which share the images, all but the main one return None.
     """
-    from genzoo.training.launch import Launch
+    from genzoo.launch import launched
 
     folder = Path(folder)
     for word in overrides:
         if not word.startswith(("evaluation.", "samplers", "data.root")):
             raise UserError(f"{word}: a trained run can only change evaluation.*, samplers.* and data.root")
-    launch = Launch()
+    launch = launched()
     with launch.ends_as_one():
         recipe = read_recipe(folder, overrides, plugins)
         if not os.access(folder, os.W_OK):
@@ -323,7 +324,7 @@ def prepare_splits(parts: Checked, recipe: Recipe) -> dict[str, Split]:
     for name, key in wanted.items():
         if name not in dataset.splits:
             raise UserError(f"{key}: {recipe.data.name} has no split '{name}' (it has: {', '.join(dataset.splits)})")
-    with progress() as report:
+    with shown() as report:
         return prepare(dataset, recipe.data, report)
 
 
@@ -344,13 +345,12 @@ def _score(
     from genzoo.evaluation.evaluate import evaluate
     from genzoo.evaluation.pictures import write_panels
     from genzoo.evaluation.posteriors import fit_samplers, fit_split
-    from genzoo.evaluation.processes import Processes
 
     device = next(model.parameters()).device
     images = {name: split.images for name, split in splits.items()}
     seed = recipe.evaluation_seed
     samplers = parts.samplers
-    with progress() as report:
+    with shown() as report:
         unfitted = {name: sampler for name, sampler in samplers.items() if sampler.needs_fit}
         with launch.first("fitted"):  # the others find what the main process has learned
             data = {name: splits[fit_split(one)].sha256 for name, one in unfitted.items()}
@@ -366,7 +366,7 @@ def _score(
                 write_panels(model, ready, images[recipe.evaluation.reference], folder / "panels", seed=seed,
                              device=device)  # fmt: skip
         made = evaluate(model, samplers, images, recipe.evaluation, seed=seed, device=device, progress=report,
-                        skipped=skipped, processes=Processes(launch.rank, launch.num, launch.first))  # fmt: skip
+                        skipped=skipped, processes=launch)  # fmt: skip
     if not launch.is_main:
         return None
     made["protocol"]["checkpoint_step"] = step
@@ -385,28 +385,6 @@ def _score(
         report(folder, lambda: draw(model, fitted, images[recipe.evaluation.reference], recipe.evaluation.reference,
                                     seed=seed, device=device))  # fmt: skip
     return metrics
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on stderr for whatever counts images: call the result with (what, done, in all)."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    silent = not console.is_terminal or os.environ.get("RANK", "0") != "0"  # of several processes, the main one speaks
-    columns = ("{task.description:>16}", *Progress.get_default_columns()[1:2], MofNCompleteColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=silent) as bar:
-        tasks: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-                if bar.disable:  # not a terminal: a line a stage
-                    log.info("%s: %s images", what, f"{total:,}" if total else "reading")
-            bar.update(tasks[what], completed=done, total=total)
-
-        yield report
 
 
 def _metrics(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A trained run put to use: reconstruct and encode images of one's own, decode latents, draw what the latent holds."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,11 @@ from genzoo.files import check_writable, replacing
 from genzoo.given import Given, given
 from genzoo.model import Model
 from genzoo.parts import Composition
+from genzoo.progress import Progress, silent
 from genzoo.run import load
 from genzoo.run_folder import checkpoint_step
 
 BATCH, GAP = 64, 2
-Progress = Callable[[str, int, int], None]
 
 
 @torch.inference_mode()
@@ -31,7 +31,7 @@ def reconstruct(
     *,
     beside: bool = False,
     plugins: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Given:
     """Write OUT/NAME.png for every image: decoded from the mean of its posterior.
 
@@ -53,14 +53,13 @@ def reconstruct(
             for part, pixels in {} if beside else shown.items():
                 _save(pixels[k], (out if len(shown) == 1 else out / part) / f"{name}.png")
         done += len(x)
-        if progress:
-            progress("reconstruct", done, len(source))
+        progress("reconstruct", done, len(source))
     return source
 
 
 @torch.inference_mode()
 def encode(
-    folder: Path, images: str, out: Path, *, plugins: Sequence[str] = (), progress: Progress | None = None
+    folder: Path, images: str, out: Path, *, plugins: Sequence[str] = (), progress: Progress = silent
 ) -> dict[str, tuple[int, ...]]:
     """Write an .npz: `names`, the posteriors' `mean` and `variance` (n *latent), `codes` where the latent has them.
 
@@ -77,8 +76,7 @@ def encode(
         found["variance"].append(posterior.variance.float().cpu().numpy())
         if getattr(model.latent, "num_codes", None):
             found.setdefault("codes", []).append(model.latent.codes(posterior.mean).cpu().numpy())
-        if progress:
-            progress("encode", sum(map(len, found["mean"])), len(source))
+        progress("encode", sum(map(len, found["mean"])), len(source))
     arrays = {key: np.concatenate(rows) for key, rows in found.items()}
     arrays["names"] = np.array(source.names)
     about = {"run": str(folder.resolve().name), "processing": source.processing}
@@ -95,7 +93,7 @@ def decode(
     parts: Sequence[str] = ("y",),
     *,
     plugins: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> int:
     """Write OUT/NAME.png for every latent of an .npz, and return how many.
 
@@ -111,8 +109,7 @@ def decode(
         for part, pixels in {part: _pixels(v) for part, v in made.items()}.items():
             for k, image in enumerate(pixels):
                 _save(image, (out if len(made) == 1 else out / part) / f"{names[start + k]}.png")
-        if progress:
-            progress("decode", min(start + BATCH, len(z)), len(z))
+        progress("decode", min(start + BATCH, len(z)), len(z))
     return len(z)
 
 

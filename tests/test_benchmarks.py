@@ -34,3 +34,25 @@ def test_training(tmp_path):
 def test_options(tmp_path):
     for rows in measured(tmp_path, "options.py")["cases"].values():
         assert rows["defaults"]["to_defaults"] == 1 and all(row["images_per_s"] > 0 for row in rows.values())
+
+
+def test_fields_tells_what_differs(tmp_path):
+    score = {"metric": "fd", "features": "a", "generator": "prior", "part": "y", "value": 1.5}
+    other = {**score, "part": "y1", "value": 2.5}
+    files = {"old": [score, other], "turned": [other, score], "near": [{**score, "value": 1.5 + 1e-12}, other],
+             "fewer": [score], "whole": [{**score, "value": 1}, other]}  # fmt: skip
+    for name, scores in files.items():
+        (tmp_path / name).write_text(json.dumps({"name": "run", "scores": scores}))
+
+    def said(new, *words):
+        command = [sys.executable, str(ROOT / "benchmarks" / "fields.py"), tmp_path / "old", tmp_path / new, *words]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert not done.stderr
+        return done.returncode, done.stdout.splitlines()
+
+    assert said("turned") == (0, ["0 of 11 fields differ"])  # told apart by name, not by place
+    assert said("near") == (1, ["scores.fd/a/prior/y.value: 1.5 -> 1.500000000001", "1 of 11 fields differ"])
+    assert said("near", "--tolerance", "1e-9")[0] == 0 and said("near", "--leave-out", "*.value")[0] == 0
+    assert said("whole", "--tolerance", "0.1")[0] == 1
+    code, lines = said("fewer")
+    assert code == 1 and len(lines) == 6 and "scores.fd/a/prior/y1.value: 2.5 -> absent" in lines

@@ -17,9 +17,9 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from genzoo.config import build
 from genzoo.evaluation.evaluate import _decode
 from genzoo.evaluation.posteriors import encode
-from genzoo.evaluation.processes import ALONE
 from genzoo.evaluation.split import SplitDiagnostics
 from genzoo.features import clip, inception
+from genzoo.launch import ALONE
 from genzoo.model import Model, ModelConfig
 from genzoo.registry import DECODERS, ENCODERS, FEATURES, HEADS, LATENTS, OBJECTIVES, SAMPLERS
 from genzoo.samplers.fitting import LearnedSampler

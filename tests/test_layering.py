@@ -26,7 +26,7 @@ LAYERS = [
     {"recipe"},
     {"model", "training", "evaluation", "pretrained"},
     ZOO,
-    {"layers", "backbones"},
+    {"layers", "backbones", "launch", "progress"},
     {"doctor"},
     {"plugins", "plugin_files", "recipe_file", "scaffold"},
     {"config", "cache", "allocator"},

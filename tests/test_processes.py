@@ -87,13 +87,13 @@ def test_no_thread_of_gloo_outlives_the_work(tmp_path):
     program.write_text(
         "import atexit, os, sys\n"
         "from pathlib import Path\n"
-        "from genzoo.training.launch import Launch\n"
+        "from genzoo.launch import launched\n"
         "def count(when):\n"
         "    num = sum('gloo' in file.read_text() for file in Path('/proc/self/task').glob('*/comm'))\n"
         "    Path(sys.argv[1], when + os.environ['RANK']).write_text(str(num))\n"
         "atexit.register(count, 'after')\n"
         "for _ in range(2):\n"  # one run after the other, in one program
-        "    launch = Launch()\n"
+        "    launch = launched()\n"
         "    with launch.ends_as_one():\n"
         "        with launch.first('place'):\n"
         "            import torch.distributed.nn.functional\n"

@@ -158,8 +158,8 @@ def test_other_images_are_no_resume_and_are_fitted_anew(tmp_path, call):
 
 
 def test_an_interrupted_continuation_is_not_scored_as_the_shorter_run(finished, tmp_path, monkeypatch):
+    from genzoo.errors import Interrupted
     from genzoo.run import run as run_recipe
-    from genzoo.training.signals import Interrupted
 
     folder = shutil.copytree(finished, tmp_path / "run")
     recipe = read(folder / "recipe.yaml", ["train.steps=9"])

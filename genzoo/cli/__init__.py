@@ -21,8 +21,7 @@ from genzoo.cli.recipes import recipes
 from genzoo.cli.reports import report
 from genzoo.cli.scores import fid, neighbors, stats
 from genzoo.cli.trained import decode, encode, reconstruct
-from genzoo.errors import UserError, clean
-from genzoo.training.signals import Interrupted
+from genzoo.errors import Interrupted, UserError, clean
 
 
 class Plain(logging.Formatter):

@@ -33,16 +33,16 @@ def data_prepare(name: str, options: tuple, plugins: tuple) -> None:
     from genzoo.config import build, parse, part
     from genzoo.data.store import prepare
     from genzoo.plugin_files import load_file
+    from genzoo.progress import shown
     from genzoo.recipe_file import apply
     from genzoo.registry import DATASETS
-    from genzoo.run import progress
 
     for plugin in plugins:
         load_file(plugin)
     tree = {"name": name}
     apply(tree, {}, options)
     config = parse(part(DATASETS), tree, "data")
-    with progress() as report:
+    with shown() as report:
         splits = prepare(build(DATASETS, config), config, report)
     for split, images in splits.items():
         images.verify()

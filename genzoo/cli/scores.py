@@ -69,12 +69,12 @@ def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, 
     processes share the images: accelerate launch -m genzoo fid A B.
     """
     from genzoo.evaluation.compare import compare
-    from genzoo.evaluation.processes import Processes
+    from genzoo.launch import launched
     from genzoo.plugin_files import load_file
+    from genzoo.progress import shown
     from genzoo.sides import is_run, side
-    from genzoo.training.launch import Launch
 
-    launch = Launch()
+    launch = launched()
     with launch.ends_as_one():
         for plugin in plugins:
             load_file(plugin)
@@ -84,9 +84,9 @@ def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, 
         for found in sides if launch.is_main else ():
             _preflight(found)
         options = {"allow_few": allow_few, "seed": seed, "device": launch.device or _device()}
-        with _progress() as report:
+        with shown() as report:
             scores = compare(*sides, metrics, **options, progress=report if launch.is_main else None,
-                             processes=Processes(launch.rank, launch.num))  # fmt: skip
+                             processes=launch)  # fmt: skip
     if not launch.is_main:
         return
     if as_json:
@@ -124,6 +124,7 @@ def neighbors(a, b, out, columns, rows, features, weights, num, root, seed, plug
     from genzoo.evaluation.statistics import Known
     from genzoo.files import check_writable
     from genzoo.plugin_files import load_file
+    from genzoo.progress import shown
     from genzoo.sides import is_run, side
 
     if out.suffix != ".png":
@@ -139,7 +140,7 @@ def neighbors(a, b, out, columns, rows, features, weights, num, root, seed, plug
         if isinstance(found, Known):
             raise UserError(f"{found.name} holds statistics only: there are no images to draw")
         _preflight(found)
-    with _progress() as report:
+    with shown() as report:
         nearest = draw_neighbors(*sides, extractor, out, columns=columns, k=rows, device=_device(), progress=report)
     click.echo(f"{out}: {len(nearest)} samples nearest to {b}, the first at a distance of {nearest[0]:.4g}")
 
@@ -161,6 +162,7 @@ def stats(a, out, features, weights, mode, num, root, plugins) -> None:
     from genzoo.evaluation.statistics import Known, write_statistics
     from genzoo.files import check_writable
     from genzoo.plugin_files import load_file
+    from genzoo.progress import shown
     from genzoo.sides import side
 
     if out.suffix != ".npz":
@@ -174,7 +176,7 @@ def stats(a, out, features, weights, mode, num, root, plugins) -> None:
         raise UserError(f"{a} holds statistics already")
     _preflight(images)
     features = make_extractor(metric.features, _device())
-    with _progress() as report:
+    with shown() as report:
         statistics = statistics_of(images, features, device=_device(), progress=report)
     write_statistics(out, statistics, features.protocol)
     click.echo(f"{out}: {features.dim} features of {images.num:,} images")
@@ -224,9 +226,3 @@ def _device():
     import torch
 
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _progress():
-    from genzoo.run import progress
-
-    return progress()

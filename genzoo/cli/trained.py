@@ -33,10 +33,10 @@ def reconstruct(folder: Path, images: str, out: Path, parts: tuple, beside: bool
 
     They are turned upright and brought to the model's size: the centre of the model's proportions, resized.
     """
-    from genzoo import run as runs
     from genzoo import trained
+    from genzoo.progress import shown
 
-    with runs.progress() as report:
+    with shown() as report:
         source = trained.reconstruct(
             folder, images, out, parts or ("y",), beside=beside, plugins=plugins, progress=report
         )
@@ -53,10 +53,10 @@ def encode(folder: Path, images: str, out: Path, plugins: tuple) -> None:
 
     IMAGES: any folder, zip or file of images, an .npz, or DATASET:SPLIT.
     """
-    from genzoo import run as runs
     from genzoo import trained
+    from genzoo.progress import shown
 
-    with runs.progress() as report:
+    with shown() as report:
         shapes = trained.encode(folder, images, out, plugins=plugins, progress=report)
     click.echo(f"{out}: " + ", ".join(f"{key} {' x '.join(map(str, shape))}" for key, shape in shapes.items()))
 
@@ -69,9 +69,9 @@ def encode(folder: Path, images: str, out: Path, plugins: tuple) -> None:
 @plugin_option
 def decode(folder: Path, latents: Path, out: Path, parts: tuple, plugins: tuple) -> None:
     """Decode the latents of an .npz: its array `z`, or `mean` as `genzoo encode` writes it."""
-    from genzoo import run as runs
     from genzoo import trained
+    from genzoo.progress import shown
 
-    with runs.progress() as report:
+    with shown() as report:
         num = trained.decode(folder, latents, out, parts or ("y",), plugins=plugins, progress=report)
     click.echo(f"{num:,} images in {out}")

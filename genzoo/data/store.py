@@ -18,7 +18,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,13 +34,12 @@ from genzoo.data.prepared import Mapped, Split, compare, stamp
 from genzoo.errors import UserError
 from genzoo.files import check_space, locked, sha256, write_json
 from genzoo.parts import Dataset
+from genzoo.progress import Progress, silent
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # raise it when the layout of the folder changes: older folders are then prepared anew
 MARK_BYTES = 64 << 20  # an interrupted preparation loses at most this much of its work
-
-Progress = Callable[[str, int, int | None], None]  # (split, images done, images in all where known)
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Prepared:
     num_bytes: int
 
 
-def prepare(dataset: Dataset, config: Config, progress: Progress | None = None) -> dict[str, Split]:
+def prepare(dataset: Dataset, config: Config, progress: Progress = silent) -> dict[str, Split]:
     """The dataset's splits by name, read into the store first unless they are there already.
 
     Of two processes that ask at once, one prepares and the other waits. A preparation that was killed goes on where it
@@ -167,7 +166,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _build(dataset: Dataset, card: dict, folder: Path, progress: Progress | None) -> None:
+def _build(dataset: Dataset, card: dict, folder: Path, progress: Progress) -> None:
     """Read every split into `<folder>.partial`, check what was written, and rename. The lock is held."""
     partial = folder.with_name(folder.name + ".partial")
     expected = card["source"].get("num_images", {})
@@ -205,7 +204,7 @@ def _build(dataset: Dataset, card: dict, folder: Path, progress: Progress | None
 
 
 def _write(
-    dataset: Dataset, split: str, partial: Path, layout: Layout, expected: int | None, progress: Progress | None
+    dataset: Dataset, split: str, partial: Path, layout: Layout, expected: int | None, progress: Progress
 ) -> dict:
     """Read one split into its file, going on from its last mark if any; returns its entry of the card."""
     path, mark = partial / f"{split}.{layout.suffix}", partial / f"{split}.mark"
@@ -235,8 +234,7 @@ def _write(
             file.write(stored)
             digest.update(stored)
             num_done += len(images)
-            if progress:
-                progress(split, num_done, expected)
+            progress(split, num_done, expected)
             if file.tell() - marked >= MARK_BYTES:
                 marked = file.tell()
                 save_mark()

@@ -11,12 +11,12 @@ from genzoo.evaluation.config import key_of, label_of
 from genzoo.evaluation.extractor import exact, is_released, make_extractor
 from genzoo.evaluation.frechet import Statistics
 from genzoo.evaluation.metrics import Side, impossible, needs_features, score, too_few
-from genzoo.evaluation.posteriors import Progress
-from genzoo.evaluation.processes import ALONE, Processes
 from genzoo.evaluation.record import stated
 from genzoo.evaluation.sources import Images
 from genzoo.evaluation.statistics import Known, cache_path, cached, write_statistics
+from genzoo.launch import ALONE, Launch
 from genzoo.parts import Features
+from genzoo.progress import Progress
 
 log = logging.getLogger("genzoo")
 
@@ -33,7 +33,7 @@ def compare(
     device: torch.device | str = "cpu",
     batch_size: int = 64,
     progress: Progress | None = None,
-    processes: Processes = ALONE,
+    processes: Launch = ALONE,
 ) -> list[dict]:
     """Entries as in metrics.json's "scores".
 
@@ -106,7 +106,7 @@ def side_of(
     device: torch.device | str,
     batch_size: int = 64,
     progress: Progress | None = None,
-    processes: Processes = ALONE,
+    processes: Launch = ALONE,
 ) -> Side:
     """One side's features (whole), or their statistics alone."""
     if isinstance(side, Known):
@@ -124,7 +124,7 @@ def statistics_of(
     device: torch.device | str = "cpu",
     batch_size: int = 64,
     progress: Progress | None = None,
-    processes: Processes = ALONE,
+    processes: Launch = ALONE,
 ) -> Statistics:
     """Mean and covariance of the images' features, from the user's cache where they are known already."""
     keep = is_released(features.protocol["name"])
@@ -139,7 +139,7 @@ def statistics_of(
             made.add(batch)
             if progress:
                 progress(images.name, made.n * processes.num, images.num)
-        made = processes.total(made)
+        made = made.total(processes)
     if keep and processes.rank == 0:
         path = cache_path(images.digest, features.protocol)
         try:
@@ -155,7 +155,7 @@ def _rows(
     device: torch.device | str,
     batch_size: int,
     progress: Progress | None,
-    processes: Processes,
+    processes: Launch,
 ) -> torch.Tensor:
     """The features of all the images, num dim float32."""
     rows = torch.zeros(images.num, features.dim)
@@ -169,7 +169,7 @@ def _rows(
 
 
 def _features(
-    images: Images, features: Features, device: torch.device | str, batch_size: int, processes: Processes
+    images: Images, features: Features, device: torch.device | str, batch_size: int, processes: Launch
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(indices b, float32 b dim) of this process's images, resized before they are batched where that is possible."""
     if torch.device(device).type == "cpu":  # where larger batches are no faster, and leave the cache

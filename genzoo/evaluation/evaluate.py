@@ -15,12 +15,13 @@ from genzoo.evaluation.images import MIX, Spread, quantize, shares, spread
 from genzoo.evaluation.latent import latent_diagnostics
 from genzoo.evaluation.metrics import Side, needs_features, score
 from genzoo.evaluation.plan import Reference, against, make_extractors, num_samples_of, plan_scores
-from genzoo.evaluation.posteriors import Progress, encode, evaluating, pick, stage
-from genzoo.evaluation.processes import ALONE, Processes
+from genzoo.evaluation.posteriors import encode, evaluating, pick, stage
 from genzoo.evaluation.record import versions
 from genzoo.evaluation.sources import Images, from_array
 from genzoo.evaluation.split import SplitDiagnostics
+from genzoo.launch import ALONE, Launch
 from genzoo.parts import Composition, Features, Sampler
+from genzoo.progress import Progress
 
 
 def evaluate(
@@ -33,7 +34,7 @@ def evaluate(
     device: torch.device | str,
     progress: Progress | None = None,
     skipped: Mapping[str, str] | None = None,
-    processes: Processes = ALONE,
+    processes: Launch = ALONE,
 ) -> dict | None:
     """Scores of reconstructions and of every (fitted) sampler, for the image, each branch and their mix.
 
@@ -102,7 +103,7 @@ def _reference_sides(
     references: dict[Reference, Images],
     device: torch.device | str,
     progress: Progress | None,
-    processes: Processes,
+    processes: Launch,
 ) -> dict[tuple[str, Reference], Side]:
     """(extractor, reference) -> side: all the features where a metric needs them, else statistics, from the cache."""
     whole: dict[tuple[str, Reference], bool] = {}
@@ -129,7 +130,7 @@ def _decode(
     z: Tensor,
     device: torch.device | str,
     batch_size: int,
-    processes: Processes,
+    processes: Launch,
     split: SplitDiagnostics | None = None,
 ) -> Iterator[tuple[slice, dict[str, Tensor]]]:
     """This process's batches: which of z, and of these the image (y) and each branch, uint8 b c h w."""
@@ -150,7 +151,7 @@ def _features(
     extractors: dict[str, Features],
     device: torch.device | str,
     progress: Callable[[int, int], None] | None,
-    processes: Processes,
+    processes: Launch,
 ) -> dict[str, dict[str, Tensor]]:
     """extractor -> part -> features num dim, float32 on the CPU. Images are kept no longer than a batch."""
     features: dict[tuple[str, str], Tensor] = {}

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from genzoo.errors import UserError
+from genzoo.launch import Launch
 
 
 class Statistics:
@@ -102,6 +103,16 @@ class Statistics:
             features = features[len(part) :]
             if self._num_rows == self.dim:
                 self._fold()
+
+    def total(self, processes: Launch) -> Statistics:
+        """The statistics of what all the processes have seen: sums about the common mean."""
+        if processes.num == 1:
+            return self
+        n = processes.sum(torch.tensor(self.n))
+        mean = processes.sum(self.n * self.mean) / n
+        shift = self.mean - mean
+        scatter = self.cov * max(self.n - 1, 0) + self.n * torch.outer(shift, shift)
+        return Statistics.known(int(n), mean, processes.sum(scatter) / max(int(n) - 1, 1))
 
     def _fold(self) -> None:
         """Take the gathered rows into mean and scatter."""

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from genzoo.errors import UserError
 from genzoo.evaluation.images import Spread, read
-from genzoo.evaluation.processes import ALONE, Processes
+from genzoo.launch import ALONE, Launch
 from genzoo.parts import Sampler
+from genzoo.progress import Progress
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]  # what is being done, images done, images in all
 
 
 def fit_samplers(
@@ -78,7 +77,7 @@ def encode(
     device: torch.device | str,
     batch_size: int,
     progress: Callable[[int, int], None] | None = None,
-    processes: Processes = ALONE,
+    processes: Launch = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """uint8 n h w c -> the posteriors' mean and variance, n *latent_shape, float32 on the CPU."""
     mean = torch.zeros(len(images), *model.latent_shape)

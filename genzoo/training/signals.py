@@ -18,10 +18,6 @@ def resume_command(folder: Path) -> str:
     return shlex.join(["genzoo", "run", str(folder / "recipe.yaml"), "--out", str(folder), "--resume"])
 
 
-class Interrupted(Exception):
-    """Training was stopped by a signal, after saving. The message says how to go on; the command line exits 130."""
-
-
 class Signals:
     """While entered, the first SIGINT or SIGTERM only sets `received` to its name; the next one acts as it used to."""
 

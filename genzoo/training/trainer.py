@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genzoo.errors import UserError, nearest
+from genzoo.errors import Interrupted, UserError, nearest
 from genzoo.training import checkpoint
 from genzoo.training.config import TrainConfig
 from genzoo.training.log import Log, averages, last_epoch
 from genzoo.training.optimizer import check_optimizer
 from genzoo.training.profile import profiling, stage
 from genzoo.training.sharding import check_sharding, whole
-from genzoo.training.signals import Interrupted, Signals, resume_command
+from genzoo.training.signals import Signals, resume_command
 from genzoo.training.state import State
 from genzoo.training.step import seed_step
 

@@ -255,9 +255,8 @@ def compared():
     """JSON of this process, their number, and the scores that they make together."""
     from genzoo.evaluation.compare import compare
     from genzoo.evaluation.config import EvaluationConfig
-    from genzoo.evaluation.processes import Processes
     from genzoo.evaluation.sources import from_array
-    from genzoo.training.launch import Launch
+    from genzoo.launch import launched
 
     own = {"pixels": Entry("pixels", Pixels, "genzoo"), "wide": Entry("wide", Wide, "genzoo")}
     FEATURES._builtin.update(own)
@@ -265,8 +264,7 @@ def compared():
         images = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)
         sides = from_array("a", images[:33]), from_array("b", images[33:])
         metrics = [{"name": name, "features": on} for name, on in (("fd", "pixels"), ("fd", "wide"), ("kid", "wide"))]
-        launch = Launch()
-        processes = Processes(launch.rank, launch.num)
+        processes = launched()
         options = {"allow_few": True, "batch_size": 5, "processes": processes}
         scores = compare(*sides, EvaluationConfig(metrics=metrics).metrics, **options)
     finally:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from genzoo.launch import launched
 from genzoo.training import sharding
 from genzoo.training.config import TrainConfig
-from genzoo.training.launch import Launch
 from genzoo.training.trainer import train
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (37, 8, 8, 3), dtype=np.uint8)
@@ -121,5 +121,5 @@ if __name__ == "__main__":
     settings = {key: json.loads(value) for key, value in (word.split("=") for word in sys.argv[2:])}
     torch.set_num_threads(1)
     sharding.LARGE = 1000  # so that one layer is gathered by itself
-    with Launch().ends_as_one():  # gloo's threads must end before the interpreter does
+    with launched().ends_as_one():  # gloo's threads must end before the interpreter does
         train_toy(Path(sys.argv[1]), resume=True, **settings)

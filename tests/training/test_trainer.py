@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from genzoo.errors import UserError
+from genzoo.errors import Interrupted, UserError
 from genzoo.training import checkpoint, signals
-from genzoo.training.signals import Interrupted
 from genzoo.training.trainer import Trainer, planned_checkpoint_bytes
 
 
