@@ -17,6 +17,7 @@ from genzoo.cache import cache_dir
 from genzoo.config import Config
 from genzoo.data import prepared, store
 from genzoo.errors import UserError
+from genzoo.progress import silent
 
 
 def pictures(split, num):
@@ -51,7 +52,7 @@ class Numbers:
             yield images[first : first + 10]
 
 
-def prepare(dataset=None, progress=None, **options):
+def prepare(dataset=None, progress=silent, **options):
     config = Numbers.Config(name="numbers", **options)
     return store.prepare(dataset or Numbers(config), config, progress)
 
