@@ -21,12 +21,11 @@ class Strict(BaseModel, extra="forbid", frozen=True, validate_default=True, allo
     @classmethod
     def _refuse_unknown_keys_and_other_types(cls, values: Any) -> Any:
         if isinstance(values, dict):
+            values = {key: _named(cls.model_fields.get(key), value) for key, value in values.items()}
             options = ", ".join(cls.model_fields)
-            errors = [
-                (key, f"unknown option{nearest(str(key), cls.model_fields)} (options: {options})", values[key])
-                for key in values
-                if key not in cls.model_fields
-            ]
+            unknown = [key for key in values if key not in cls.model_fields]
+            close = {key: nearest(str(key), cls.model_fields) for key in unknown[:20]}  # more are never shown
+            errors = [(key, f"unknown option{close.get(key, '')} (options: {options})", values[key]) for key in unknown]
             parsed = {  # by validators of their own, which say themselves what they take
                 key
                 for validator in cls.__pydantic_decorators__.field_validators.values()
@@ -39,6 +38,15 @@ class Strict(BaseModel, extra="forbid", frozen=True, validate_default=True, allo
             if errors:
                 raise located(cls, errors)
         return values
+
+
+def _named(field: FieldInfo | None, value: Any) -> Any:
+    """Options of a part that is not named are the default part's: `objective: {beta: 2}`."""
+    if field is None or not isinstance(value, dict) or "name" in value:
+        return value
+    default = {"name": field.default} if isinstance(field.default, str) else field.default
+    is_part = any(isinstance(mark, OneOf) for mark in field.metadata)
+    return {**default, **value} if is_part and isinstance(default, dict) else value
 
 
 class Config(Strict):
@@ -74,7 +82,10 @@ def part(registry: Registry) -> Any:
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-            raise ValueError(f"expected {{name: ..., options}} with one of: {', '.join(registry.entries)}")
+            known = ", ".join(registry.entries)
+            raise PydanticCustomError(
+                "part", "{message}", {"message": f"expected {{name: ..., options}} with one of: {known}"}
+            )
         config = None
         try:
             config = config_of(registry, value["name"])

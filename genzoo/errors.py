@@ -11,7 +11,12 @@ class UserError(Exception):
     """Something the user can put right. The command line prints the message alone and exits 2."""
 
     def __init__(self, message: object = ""):
-        super().__init__("\n".join(shortened(line, LONGEST) for line in clean(str(message)).split("\n")))
+        super().__init__(plain(str(message)))
+
+
+def plain(text: str) -> str:
+    """Text as it may be shown: clean, and no line of it endless."""
+    return "\n".join(shortened(line, LONGEST) for line in clean(text).split("\n"))
 
 
 class Interrupted(Exception):

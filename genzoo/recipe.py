@@ -6,11 +6,12 @@ from pathlib import Path
 from pydantic import Field, ValidationError, field_validator
 
 from genzoo.config import Config, Strict, part
+from genzoo.edits import apply
 from genzoo.errors import UserError
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.model import ModelConfig
 from genzoo.plugin_files import load_named
-from genzoo.recipe_file import apply, dump, explain, find, load
+from genzoo.recipe_file import dump, explain_all, find, load
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
 from genzoo.training.config import TrainConfig
 
@@ -75,8 +76,7 @@ def read(
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
-        lines = [explain(line, origins, path) for line in error.errors()]
-        raise UserError("\n".join([*lines, *passed_over])) from None
+        raise UserError("\n".join([explain_all(error, origins, path), *passed_over])) from None
     for sentence in passed_over:
         log.warning(sentence)
     return recipe

@@ -1,16 +1,24 @@
-"""Recipe files: where they are, YAML that remembers its lines, and `KEY=VALUE` edits. Imports no torch."""
+"""Recipe files: where they are, YAML that remembers its lines, and faults told by them. Imports no torch."""
 
-import logging
+import json
+import os
 import re
+import shlex
+import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from genzoo.errors import UserError, nearest
+from genzoo.errors import UserError, clean, nearest, quoted, shortened
 
-log = logging.getLogger("genzoo")
 Place = tuple[Any, ...]  # a place in the tree: keys and list indices from the root
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+MOST = 20  # mistakes that are told one by one
+COMMAND_LINE = "command line: "
+TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null")}
 
 
 def shipped() -> dict[str, Path]:
@@ -23,12 +31,12 @@ def shipped() -> dict[str, Path]:
 def find(source: str | Path) -> Path:
     """The file of a recipe given by path or by shipped name."""
     path = Path(source)
-    if path.is_file():
+    if os.path.isfile(path):  # which a name that is too long does not stop, as it does Path.is_file
         return path
     known = shipped()
     if str(source) in known:
         return known[str(source)]
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"{source} is a folder; name a recipe file (a run's is {path / 'recipe.yaml'})")
     raise UserError(
         f"no recipe file '{source}'{nearest(path.stem, known)} (shipped, found by name: {', '.join(known) or 'none'})"
@@ -38,18 +46,18 @@ def find(source: str | Path) -> Path:
 # --- YAML ------------------------------------------------------------------------------------------------------------
 
 
-class _Loader(yaml.SafeLoader):
+class YAMLLoader(yaml.SafeLoader):
     """YAML 1.2's scalars: `off` and `no` are words, 1e-4 is a number, 010 is not octal."""
 
 
-_Loader.yaml_implicit_resolvers = {}
+YAMLLoader.yaml_implicit_resolvers = {}
 for _tag, _pattern, _first in (
     ("bool", r"true|false|True|False|TRUE|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("int", r"[-+]?(?:0|[1-9][0-9_]*)", "-+0123456789"),
     ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+0123456789."),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+    YAMLLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -57,32 +65,49 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.yaml_implicit_resolvers = {
-    first: _Dumper.yaml_implicit_resolvers.get(first, []) + _Loader.yaml_implicit_resolvers.get(first, [])
-    for first in {*_Dumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+    first: _Dumper.yaml_implicit_resolvers.get(first, []) + YAMLLoader.yaml_implicit_resolvers.get(first, [])
+    for first in {*_Dumper.yaml_implicit_resolvers, *YAMLLoader.yaml_implicit_resolvers}
 }
 
 
 def dump(tree: dict) -> str:
-    """YAML that `load` reads back as it was."""
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    """YAML that `load` reads back as it was; what a terminal would act on is escaped."""
+    text = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text if clean(text) == text else yaml.dump(tree, Dumper=_Dumper, sort_keys=False)
+
+
+class Origin(str):
+    """`file:line` of a place in the tree, or the word of the command line; `written`: as its value stands there."""
+
+    written = ""
+
+    def __new__(cls, place: str, written: str = ""):
+        made = super().__new__(cls, place)
+        made.written = written
+        return made
+
+
+QUOTES = "a value with ': ' or ' #' in it, or that begins with one of []{}&*!|>%@`, goes in quotes"
 
 
 def load(path: Path, what: str = "a recipe is a mapping of name, data, model, ...") -> tuple[dict, dict[Place, str]]:
     """The tree of a file, and "file:line" of every place in it. what: the file should be."""
     try:
-        text = path.read_text(encoding="utf-8")
-        tree, lines = _parse(text)
+        tree, origins = parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    except (RecursionError, ValueError) as error:
+    except RecursionError as error:
         raise UserError(f"{path}: {error}; {what}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: {what}")
-    return tree, {place: f"{path}:{line}" for place, line in lines.items()}
+    return tree, origins
+
+
+def explain_all(error: "ValidationError", origins: dict[Place, str], path: Path, whole: str = "the recipe") -> str:
+    """A line for each of the first mistakes that pydantic found, and how many more there are."""
+    lines = error.errors(include_url=False)
+    said = [explain(line, origins, path, whole) for line in lines[:MOST]]
+    return "\n".join([*said, *([f"{path}: and {len(lines) - MOST:,} mistakes more"] if lines[MOST:] else [])])
 
 
 def explain(error: dict, origins: dict[Place, str], path: Path, whole: str = "the recipe") -> str:
@@ -93,118 +118,111 @@ def explain(error: dict, origins: dict[Place, str], path: Path, whole: str = "th
     around = [place[:n] for n in range(len(place) - 1, -1, -1)]
     origin = next((origins[key] for key in [place, *below, *around] if key in origins), str(path))
     message = error["msg"].removeprefix("Value error, ")
-    given = error.get("input")
-    if isinstance(given, str | int | float | bool) and error["type"] not in ("genzoo", "value_error"):
-        message += f" (given: {given!r})"
-    return f"{origin}: {'.'.join(map(str, place)) or whole}: {message}"
+    given, kind = error.get("input"), error["type"]
+    if isinstance(given, str | int | float | bool) and kind not in ("genzoo", "value_error", "part"):
+        message += f" (given: {quoted(given)})"
+    if kind in ("string_type", "path_type") or (kind == "part" and not isinstance(given, list | dict)):
+        message += _as_a_word(given, origins.get(place, ""))
+    return f"{origin}: {shortened('.'.join(map(str, place)), 300) or whole}: {message}"
 
 
-def _parse(text: str) -> tuple[Any, dict[Place, int]]:
-    loader = _Loader(text)
-    lines: dict[Place, int] = {}
+def _as_a_word(given: Any, origin: str) -> str:
+    """What YAML has made of a word that was written without quotes, and how to write it."""
+    written = shortened(getattr(origin, "written", ""), 100)
+    if isinstance(given, str) or not written:
+        return ""
+    made = {bool: "true or false", list: "a list", dict: "a mapping", type(None): "nothing"}.get(
+        type(given), "a number"
+    )
+    word = json.dumps(written, ensure_ascii=False)
+    if origin.startswith(COMMAND_LINE):
+        word = shlex.quote(f"{origin.removeprefix(COMMAND_LINE).partition('=')[0]}={word}")
+    return f"; YAML makes {made} of {written}: as a word it is written {word}"
+
+
+def parse(text: str, place: str) -> tuple[Any, dict[Place, str]]:
+    """What YAML text holds, and where each value stands; UserError names place, line and remedy."""
+    try:
+        return parse_yaml(text, place)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise UserError(
+            f"{place}:{line}: not valid YAML: {error.reason} (#x{error.character:04x}); take it out"
+        ) from None
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+        where = f"{place}:{mark.line + 1}" if mark else place
+        advice = "" if type(error) is yaml.MarkedYAMLError else f" ({QUOTES})"  # which are this module's own
+        raise UserError(f"{where}: not valid YAML: {problem}{advice}") from None
+
+
+def parse_yaml(text: str, place_of_text: str) -> tuple[Any, dict[Place, str]]:
+    loader = YAMLLoader(text)
+    origins: dict[Place, str] = {}
+
+    def note(place: Place, node: yaml.Node, line: int) -> None:
+        length = 200 if isinstance(node, yaml.ScalarNode) else 101
+        written = text[node.start_mark.index : min(node.end_mark.index, node.start_mark.index + length)].strip()
+        origins[place] = Origin(f"{place_of_text}:{line}", written)
 
     def value(node: yaml.Node, place: Place) -> Any:
-        lines.setdefault(place, node.start_mark.line + 1)
-        if len(place) > 20 or len(lines) > 10_000:  # also stops aliases that contain themselves
-            raise ValueError("nested too deeply, or too long")
-        if isinstance(node, yaml.MappingNode):
-            tree: dict[str, Any] = {}
-            for key_node, child in node.value:
-                key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else None
-                if key is None or key in tree:
-                    problem = "a key must be a word" if key is None else f"'{key}' is given twice"
-                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
-                lines[(*place, key)] = key_node.start_mark.line + 1
-                tree[key] = value(child, (*place, key))
-            return tree
+        if place not in origins:
+            note(place, node, node.start_mark.line + 1)
+        if len(place) > 20 or len(origins) > 10_000:  # also stops aliases that contain themselves
+            raise _fault(node, "nested too deeply, or too long")
+        if isinstance(node, yaml.ScalarNode):
+            return scalar(node)
+        if node.tag not in TAGS:
+            raise _fault(node, f"the tag {_tag_of(node)} is not for recipes; leave it out")
         if isinstance(node, yaml.SequenceNode):
             return [value(child, (*place, i)) for i, child in enumerate(node.value)]
-        return loader.construct_object(node)
+        tree: dict[str, Any] = {}
+        for key_node, child in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _fault(key_node, "a key must be a word")
+            key = _plain(key_node, str(key_node.value))
+            if key in tree:
+                raise _fault(key_node, f"{quoted(key)} is given twice")
+            note((*place, key), child, key_node.start_mark.line + 1)
+            tree[key] = value(child, (*place, key))
+        return tree
+
+    def scalar(node: yaml.ScalarNode) -> Any:
+        if node.tag not in TAGS:
+            raise _fault(node, f"the tag {_tag_of(node)} is not for recipes; leave it out")
+        try:
+            made = loader.construct_object(node)
+        except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError, yaml.YAMLError):
+            raise _fault(node, f"{quoted(node.value)} is no value for {_tag_of(node)}; leave the tag out") from None
+        return _plain(node, made) if isinstance(made, str) else made
 
     try:
         node = loader.get_single_node()
-        return (None if node is None else value(node, ())), lines
+        return (None if node is None else value(node, ())), origins
+    except (
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        AttributeError,
+        TypeError,
+    ) as error:  # of the scanner, such as "\\U00110000"
+        fault = f"an escape that is no character ({error}); correct it, or take it out"
+        raise yaml.MarkedYAMLError(problem=fault, problem_mark=loader.get_mark()) from None
     finally:
         loader.dispose()
 
 
-# --- KEY=VALUE -------------------------------------------------------------------------------------------------------
+def _plain(node: yaml.Node, text: str) -> str:
+    """Text that files, terminals and names can hold: no lone surrogates, of control characters tab and newline."""
+    for one in text:
+        if "\ud800" <= one <= "\udfff" or (one not in "\t\n" and unicodedata.category(one) == "Cc"):
+            raise _fault(node, f"{quoted(text)} holds the character {quoted(one)}, which no setting can; take it out")
+    return text
 
 
-def apply(tree: dict, origins: dict[Place, str], words: list[str] | tuple[str, ...]) -> None:
-    """Make `KEY=VALUE` edits in the tree, and note in `origins` which places came from the command line."""
-    for key, value, word in sorted((_split(word) for word in words), key=_outermost_first):
-        _edit(tree, key, value)
-        for place in [place for place in origins if place[: len(key)] == key]:
-            del origins[place]
-        origins[key] = f"command line: {word}"
+def _fault(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
-def _split(word: str) -> tuple[Place, Any, str]:
-    key, equals, text = word.partition("=")
-    if not equals or not all(key.split(".")):
-        raise UserError(f"'{word}' is not KEY=VALUE (such as train.steps=1000 or model.head.decoder.name=conv)")
-    try:
-        value, _ = _parse(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"command line: {word}: the value is not valid YAML: {error}") from None
-    return tuple(int(step) if step.isdecimal() else step for step in key.split(".")), value, word
-
-
-def _outermost_first(edit: tuple[Place, Any, str]) -> tuple[int, bool]:
-    """Whole branches before what is in them, parts before their options, whatever the order on the command line."""
-    return (len(edit[0]), edit[0][-1] != "name")
-
-
-def _edit(tree: dict, key: Place, value: Any) -> None:
-    """Set one place of the tree. Naming another part starts from that part's defaults."""
-    if key[-1] == "name" and len(key) > 1 and key[0] != "train":
-        old = _get(tree, key[:-1])
-        if isinstance(old, dict) and old.get("name") != value:
-            dropped = [option for option in old if option != "name"]
-            if dropped:
-                place = ".".join(map(str, key))
-                log.info("%s=%s: options of %s are dropped: %s", place, value, old.get("name"), ", ".join(dropped))
-            old.clear()
-    node: Any = tree
-    for step, following in zip(key, [*key[1:], None], strict=True):
-        if isinstance(node, list):
-            if not isinstance(step, int) or step > len(node):
-                raise UserError(f"command line: {'.'.join(map(str, key))}: no entry {step} in a list of {len(node)}")
-            if step == len(node):
-                node.append(None)
-        elif isinstance(step, int):
-            raise UserError(f"command line: {'.'.join(map(str, key))}: {step} is a list index, but there is no list")
-        if following is None:
-            old = node[step] if isinstance(node, list) else node.get(step)
-            node[step] = _with_options(value, old)
-            return
-        child = node[step] if isinstance(node, list) else node.get(step)
-        if isinstance(child, str):
-            child = {"name": child}  # `encoder: resnet` is short for `encoder: {name: resnet}`
-        if isinstance(child, bool | int | float):
-            raise UserError(f"command line: {'.'.join(map(str, key))}: {step} is {child}, which has no options")
-        if not isinstance(child, dict | list):
-            child = [] if isinstance(following, int) else {}
-        node[step] = child
-        node = child
-
-
-def _with_options(value: Any, old: Any) -> Any:
-    """In a list, a bare name of a part that was in the old list, once, is that part with its options."""
-    if not (isinstance(value, list) and isinstance(old, list)):
-        return value
-    named = [entry for entry in old if isinstance(entry, dict)]
-    found = {one: [entry for entry in named if entry.get("name") == one] for one in value if isinstance(one, str)}
-    return [dict(found[one][0]) if isinstance(one, str) and len(found[one]) == 1 else one for one in value]
-
-
-def _get(tree: Any, key: Place) -> Any:
-    for step in key:
-        if isinstance(tree, dict):
-            tree = tree.get(step)
-        elif isinstance(tree, list) and isinstance(step, int) and step < len(tree):
-            tree = tree[step]
-        else:
-            return None
-    return tree
+def _tag_of(node: yaml.Node) -> str:
+    return shortened(clean(node.tag.replace("tag:yaml.org,2002:", "!!")), 60)

@@ -28,6 +28,7 @@ LAYERS = [
     ZOO,
     {"layers", "backbones", "launch", "progress"},
     {"doctor"},
+    {"edits"},
     {"plugins", "plugin_files", "recipe_file", "scaffold"},
     {"config", "cache", "allocator"},
     {"annotations", "files"},

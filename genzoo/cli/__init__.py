@@ -21,14 +21,14 @@ from genzoo.cli.recipes import recipes
 from genzoo.cli.reports import report
 from genzoo.cli.scores import fid, neighbors, stats
 from genzoo.cli.trained import decode, encode, reconstruct
-from genzoo.errors import Interrupted, UserError, clean
+from genzoo.errors import Interrupted, UserError, plain
 
 
 class Plain(logging.Formatter):
     """What is logged may quote file names and recipes: without what a terminal would act on."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return clean(super().format(record))
+        return plain(super().format(record))
 
 
 def main() -> None:
@@ -61,9 +61,9 @@ def main() -> None:
         if isinstance(error, UserError):
             click.echo(f"genzoo: {error}", err=True)
             sys.exit(2)
-        click.echo(clean(f"genzoo: failed: {type(error).__name__}: {error} (--debug shows where)"), err=True)
+        click.echo(plain(f"genzoo: failed: {type(error).__name__}: {error} (--debug shows where)"), err=True)
         for note in getattr(error, "__notes__", ()):
-            click.echo(clean(note), err=True)
+            click.echo(plain(note), err=True)
         sys.exit(1)
 
 

@@ -32,9 +32,9 @@ def data_prepare(name: str, options: tuple, plugins: tuple) -> None:
     """
     from genzoo.config import build, parse, part
     from genzoo.data.store import prepare
+    from genzoo.edits import apply
     from genzoo.plugin_files import load_file
     from genzoo.progress import shown
-    from genzoo.recipe_file import apply
     from genzoo.registry import DATASETS
 
     for plugin in plugins:

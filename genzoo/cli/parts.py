@@ -125,8 +125,8 @@ def new(kind: str, name: str, out: Path | None) -> None:
 @as_json
 def check(what: str, options: tuple, backend: str, plugins: tuple, as_json: bool) -> None:
     """Run the conformance tests on a part (options as in a recipe) or on all parts of a plugin file. Exit 1: failed."""
+    from genzoo.edits import apply
     from genzoo.plugin_files import load_file, parts_of
-    from genzoo.recipe_file import apply
     from genzoo.testing import examine
 
     for plugin in plugins:
