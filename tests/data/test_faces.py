@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genzoo.data.faces import NUM_DRAWS, Faces, parameters
-from genzoo.data.portrait import draw
+from genzoo.data.faces import NUM_DRAWS, Faces, draw
 
 
 def faces(split="train", start=0, **options):
@@ -33,11 +32,15 @@ def test_a_larger_face_is_the_same_face():
 
 
 @settings(max_examples=20)
-@given(st.lists(st.sampled_from([0.0, 0.5, 1 - 2**-24]), min_size=NUM_DRAWS, max_size=NUM_DRAWS), st.integers(4, 12))
-def test_extreme_parameters_draw_a_picture(draws, eighths):
+@given(
+    st.lists(st.sampled_from([0.0, 0.5, 1 - 2**-24]), min_size=NUM_DRAWS, max_size=NUM_DRAWS),
+    st.integers(32, 96),
+    st.integers(32, 96),
+)
+def test_extreme_parameters_draw_a_picture(draws, height, width):
     with np.errstate(all="raise", under="ignore"):
-        image = draw(parameters(np.array(draws)[:, None]), 8 * eighths)
-    assert image.shape == (1, 8 * eighths, 8 * eighths, 3)
+        image = draw(np.array(draws)[:, None], height, width)
+    assert image.shape == (1, height, width, 3)
     assert image.std() > 5
 
 
@@ -47,8 +50,16 @@ def test_faces_vary_in_every_pixel_and_use_the_whole_range():
     assert images.min() < 10 and images.max() > 245
 
 
+def test_a_wider_picture_shows_the_same_face_with_more_beside_it():
+    square, wide = faces(num_train=6).astype(float), faces(num_train=6, size=[64, 100])
+    assert wide.shape == (6, 64, 100, 3)
+    assert np.abs(wide[:, :, 18:82] - square).mean() < 1
+    assert faces(num_train=1, size=[33, 50]).shape == (1, 33, 50, 3)
+    assert Faces.Config(size=[64, 64]) == Faces.Config(size=64)
+
+
 def test_sizes_that_cannot_be_drawn():
-    for size in (24, 33, 264):
+    for size in (24, 264, [64], [64, 24], "64", 64.0, True, [64, 64, 3], None):
         with pytest.raises(ValueError, match="size"):
             Faces.Config(size=size)
 
