@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 
 from genzoo.data.files import MAX_FILE_BYTES, CorruptFile
-from genzoo.data.images import center_square, decode_all, load_image
+from genzoo.data.images import decode_all, load_image
+from genzoo.data.size import central
 from genzoo.parts import Shape
 
 
@@ -42,8 +43,8 @@ class Unreadable(Encoded):
 
 
 def decode(file: Encoded, shape: Shape, max_pixels: int) -> np.ndarray:
-    """uint8 h w c: the central square, resized to `shape` (c, h, w), bicubic with antialiasing. Raises CorruptFile."""
-    return load_image(file, "", shape, center_square, Image.Resampling.BICUBIC, max_pixels)
+    """uint8 h w c: the central part, resized to `shape` (c, h, w), bicubic with antialiasing. Raises CorruptFile."""
+    return load_image(file, "", shape, central(shape), Image.Resampling.BICUBIC, max_pixels)
 
 
 def decode_stream(

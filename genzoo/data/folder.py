@@ -10,8 +10,9 @@ from pydantic import Field
 
 from genzoo.data.encoded import draw
 from genzoo.data.files import Root, Tree
-from genzoo.data.images import SUFFIXES, center_square, decode_all, load_image, read_from
-from genzoo.data.square import PROCESSING, SquareConfig, SquareImages
+from genzoo.data.images import SUFFIXES, decode_all, load_image, read_from
+from genzoo.data.size import central
+from genzoo.data.square import SquareConfig, SquareImages
 from genzoo.errors import UserError
 
 SPLIT_FOLDERS = {
@@ -49,7 +50,7 @@ class Folder(SquareImages):
         return {
             **self.tree.identity(),
             "split": rule,
-            "processing": PROCESSING,
+            "processing": self.processing,
             "num_images": {split: len(names) for split, names in self.files.items()},
         }
 
@@ -60,7 +61,7 @@ class Folder(SquareImages):
             load_image,
             self.tree,
             shape=self.image_shape,
-            crop=center_square,
+            crop=central(self.image_shape),
             resample=Image.Resampling.BICUBIC,
             max_pixels=self.config.max_pixels,
         )

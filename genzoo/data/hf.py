@@ -13,7 +13,7 @@ from genzoo.data.addresses import PROTOCOLS, only_listed
 from genzoo.data.encoded import Encoded, Unreadable, decode_stream
 from genzoo.data.files import MAX_FILE_BYTES
 from genzoo.data.images import read_from
-from genzoo.data.square import PROCESSING, SquareConfig, SquareImages
+from genzoo.data.square import SquareConfig, SquareImages
 from genzoo.errors import UserError, quoted
 
 
@@ -57,7 +57,7 @@ class HF(SquareImages):
         return {
             "dataset": config.root,
             "fingerprint": f"{builder.config_id} {builder.hash}",
-            "processing": PROCESSING,
+            "processing": self.processing,
             "num_images": {split: known[name].num_examples for split, name in names.items() if name in known},
         }
 

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from genzoo.config import Config
 from genzoo.data.files import Root, identify
+from genzoo.data.size import pixels, sides
 from genzoo.errors import UserError
 from genzoo.parts import Shape
 
@@ -35,7 +36,7 @@ class NPZ:
 
     class Config(Config):
         root: Root | None = Field(None, description="the .npz file")
-        size: int = Field(64, ge=8, le=1024, description="height and width of its images in pixels")
+        size: pixels(8, 1024) = Field(64, description="height and width of its images in pixels, or [height, width]")
         channels: int = Field(3, ge=1, le=4, description="colour channels of its images")
         test_fraction: float = Field(0.1, gt=0, lt=1, description="share of test images where there is one array")
 
@@ -43,7 +44,7 @@ class NPZ:
 
     def __init__(self, config: Config):
         self.config = config
-        self.image_shape: Shape = (config.channels, config.size, config.size)
+        self.image_shape: Shape = (config.channels, *sides(config.size))
 
     def locate(self) -> dict:
         root = self.config.root

@@ -1,10 +1,12 @@
 """The option `size` of a dataset: one number for square images, or [height, width]."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
 from genzoo.errors import quoted
+from genzoo.parts import Shape
 
 
 def pixels(least: int, most: int) -> Any:
@@ -25,3 +27,18 @@ def pixels(least: int, most: int) -> Any:
 def sides(size: int | tuple[int, int]) -> tuple[int, int]:
     """Height and width."""
     return (size, size) if isinstance(size, int) else size
+
+
+def central(shape: Shape) -> Callable[[int, int], tuple[int, int, int, int]]:
+    """The crop to the proportions of `shape` (c, h, w): the largest centred box (left, upper, right, lower)."""
+    _, high, wide = shape
+
+    def crop(width: int, height: int) -> tuple[int, int, int, int]:
+        if width * high > height * wide:
+            box = max(1, round(height * wide / high)), height
+        else:
+            box = width, max(1, round(width * high / wide))
+        left, upper = (width - box[0]) // 2, (height - box[1]) // 2
+        return left, upper, left + box[0], upper + box[1]
+
+    return crop

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from genzoo.config import Config
 from genzoo.data.images import MAX_PIXELS, PILLOW_MAX_PIXELS
+from genzoo.data.size import pixels, sides
 from genzoo.errors import shortened
 from genzoo.parts import Shape
 
@@ -15,9 +16,9 @@ PROCESSING = (
 
 
 class SquareConfig(Config):
-    """Options of images cut to their central square."""
+    """Options of images cut to their central square, or to the largest central part of other proportions."""
 
-    size: int = Field(64, ge=8, le=1024, description="height and width in pixels after the resize")
+    size: pixels(8, 1024) = Field(64, description="height and width in pixels after the resize, or [height, width]")
     channels: int = Field(3, ge=1, le=4, description="1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha")
     skip_corrupt: bool = Field(False, description="leave corrupt images out, with a count, instead of refusing")
     max_pixels: int = Field(
@@ -32,7 +33,9 @@ class SquareImages:
 
     def __init__(self, config: SquareConfig):
         self.config = config
-        self.image_shape: Shape = (config.channels, config.size, config.size)
+        height, width = sides(config.size)
+        self.image_shape: Shape = (config.channels, height, width)
+        self.processing = PROCESSING if height == width else PROCESSING.replace("square", f"part of {height}:{width}")
         self.notes: dict[str, dict] = {}
 
 

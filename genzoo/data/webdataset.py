@@ -15,7 +15,7 @@ from genzoo.data.addresses import refuse
 from genzoo.data.encoded import Encoded, decode, decode_stream, draw
 from genzoo.data.files import MAX_FILE_BYTES, CorruptFile
 from genzoo.data.images import SUFFIXES, attempt, in_order, read_from, usable
-from genzoo.data.square import PROCESSING, Reasons, SquareConfig, SquareImages
+from genzoo.data.square import Reasons, SquareConfig, SquareImages
 from genzoo.data.stream import ENTRY, Stream
 from genzoo.data.tar import SPARSE, BadTar, Member, members, unpacked
 from genzoo.errors import UserError, quoted
@@ -69,7 +69,7 @@ class WebDataset(SquareImages):
             "split": "by shards"
             if self.config.test
             else f"test where sha256(name) / 2^256 < {self.config.test_fraction}",
-            "processing": PROCESSING,
+            "processing": self.processing,
         }
 
     def read(self, split: str, start: int = 0) -> Iterator[np.ndarray]:
