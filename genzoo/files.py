@@ -21,9 +21,12 @@ def replacing(path: Path, synced: bool = True) -> Iterator[IO[bytes]]:
     """A file to write, which becomes `path` when the body has ended well; several processes may write the same one.
 
     synced: on the disk before it has its name, so that a machine that goes down leaves the old file or the new one.
-    UserError where a folder has the name already.
+    UserError where a folder has the name already, or a file that of its folder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{path} is to be written, and {path.parent} is no folder; move it away") from None
     if path.is_dir():
         raise UserError(f"{path} is to be written, and is a folder; move it away")
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -11,7 +11,7 @@ from genzoo.errors import UserError
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.model import ModelConfig
 from genzoo.plugin_files import load_named
-from genzoo.recipe_file import dump, explain_all, find, load
+from genzoo.recipe_file import dump, explain_all, find, load, parse
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
 from genzoo.training.config import TrainConfig
 
@@ -54,15 +54,16 @@ def read(
     plugins: tuple[str, ...] | list[str] = (),
     *,
     execute: bool = False,
+    text: str | None = None,
 ) -> Recipe:
     """Parse a recipe file (or the name of a shipped one), with `KEY=VALUE` edits made before it is checked.
 
     plugins: files to be executed, in the place of those of the same names in the recipe. The recipe's own are executed
-    with `execute`, or where a run of this user's has executed them before (genzoo.plugin_files). UserError lists every
-    mistake with its file and line, or the command-line word it came from.
+    with `execute`, or where a run of this user's has executed them before (genzoo.plugin_files). text: what the file
+    held, where it is gone. UserError lists every mistake with its file and line, or the command-line word it came from.
     """
-    path = find(source)
-    tree, origins = load(path)
+    path = find(source) if text is None else Path(source)
+    tree, origins = load(path) if text is None else parse(text, str(path))
     apply(tree, origins, overrides)
     passed_over: list[str] = []
     listed = tree.get("plugins") or []

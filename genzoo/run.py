@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,22 +23,7 @@ from genzoo.parts import Dataset, Sampler
 from genzoo.progress import shown
 from genzoo.recipe import Recipe
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
-from genzoo.run_folder import (
-    check_data,
-    check_disk,
-    check_folder,
-    checkpoint_step,
-    keep_plugins,
-    load_sampler,
-    lock_record,
-    locked_run,
-    read_lock,
-    read_recipe,
-    said_how_to_go_on,
-    save_sampler,
-    write,
-    write_recipe,
-)
+from genzoo.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from genzoo.launch import Launch
@@ -50,7 +33,7 @@ log = logging.getLogger("genzoo")
 
 
 @dataclass
-class Checked:
+class Parts:
     """A recipe whose parts have been built and found to fit, before any data is read."""
 
     dataset: Dataset
@@ -58,7 +41,7 @@ class Checked:
     samplers: dict[str, Sampler]
 
 
-def check(recipe: Recipe) -> Checked:
+def build_parts(recipe: Recipe) -> Parts:
     """Build every part at the dataset's image size (the model on the meta device). UserError names one that fails."""
     dataset = build(DATASETS, recipe.data)
     num = recipe.train.batch_size // recipe.train.grad_accumulation
@@ -66,7 +49,7 @@ def check(recipe: Recipe) -> Checked:
     latent_shape = stages[f"latents/{recipe.model.latent.name}"]
     samplers = {config.name: build(SAMPLERS, config, latent_shape=latent_shape) for config in recipe.samplers}
     objective = build(OBJECTIVES, recipe.objective, image_shape=dataset.image_shape)
-    return Checked(dataset, objective, samplers)
+    return Parts(dataset, objective, samplers)
 
 
 def run(
@@ -88,11 +71,11 @@ def run(
 
     launch = launched()
     with launch.ends_as_one():
-        return _run(recipe, Path(out or default_folder(recipe)), resume, profile, command, launch)
+        return _run(recipe, RunFolder(out or default_folder(recipe)), resume, profile, command, launch)
 
 
 def _run(
-    recipe: Recipe, folder: Path, resume: bool, profile: bool, command: list[str] | None, launch: Launch
+    recipe: Recipe, folder: RunFolder, resume: bool, profile: bool, command: list[str] | None, launch: Launch
 ) -> dict | None:
     from genzoo.evaluation.images import read
     from genzoo.evaluation.panels import panel
@@ -100,12 +83,12 @@ def _run(
     from genzoo.training.trainer import check as check_training
     from genzoo.training.trainer import planned_checkpoint_bytes, train
 
-    parts = check(recipe)
+    parts = build_parts(recipe)
     check_training(recipe.train)
-    begins = not resume or checkpoint_step(folder) is None
+    begins = not resume or folder.step() is None
     with launch.first("prepared"):
         if launch.is_main:
-            check_folder(folder, recipe, resume)
+            folder.refuse_other_run(recipe, resume)
             for place in [place for place, owner in used(recipe).items() if owner == "__main__"]:
                 log.warning("%s is registered in a notebook or script: only there can this run be loaded again", place)
             if begins:
@@ -113,22 +96,21 @@ def _run(
             for metric, reason in missing(recipe.evaluation):
                 log.warning("%s will be skipped (`genzoo eval %s` adds it later): %s", metric, folder, reason)
         splits = prepare_splits(parts, recipe)
-        before = read_lock(folder) if resume else None
-        if before:
-            check_data(folder, before, splits["train"])
     torch.manual_seed(recipe.seed)
     model = Model(recipe.model, parts.dataset.image_shape)
     if begins:
         for module in (model, parts.objective):
             pretrained.load(module)
-    check_disk(folder, planned_checkpoint_bytes(model, parts.objective, recipe.train))
+    folder.refuse_small_disk(planned_checkpoint_bytes(model, parts.objective, recipe.train))
 
-    with locked_run(folder) if launch.is_main else nullcontext(), said_how_to_go_on(folder):
+    with folder.locked() if launch.is_main else nullcontext(), folder.said_how_to_go_on():
         if launch.is_main:
-            write_recipe(folder, recipe)
-            kept = keep_plugins(folder, recipe, before)
-            record = lock_record(recipe, splits, command, launch.num, kept, before)
-            write(folder / "lock.json", json.dumps(record, indent=2))
+            folder.refuse_other_run(recipe, resume)  # again: another process may have had it meanwhile
+            if resume:
+                folder.refuse_other_data(splits["train"])
+                folder.say_from_where()
+            folder.write_recipe(recipe)
+            folder.write_lock(recipe, splits, command, launch.num, resume)
         x = read(splits[recipe.evaluation.reference].images, slice(12)).float() / 255
         z = torch.randn(len(x), *model.latent_shape, generator=torch.Generator().manual_seed(recipe.seed))
 
@@ -136,18 +118,21 @@ def _run(
         def draw(model: Model, step: int) -> dict[str, Path]:
             device = next(model.parameters()).device
             made = model.decode(model.encode(x.to(device)).mean)
-            files = {kind: folder / "panels" / f"step-{step:08d}_{kind}.png" for kind in ("reconstruction", "sample")}
+            files = {
+                kind: folder.path / "panels" / f"step-{step:08d}_{kind}.png" for kind in ("reconstruction", "sample")
+            }
             panel(made, files["reconstruction"], x=x)
             panel(model.decode(z.to(device)), files["sample"])
             return files
 
         images = splits["train"].images
-        summary = train(model, parts.objective, images, recipe.train, folder=folder, seed=recipe.seed, resume=resume,
-                        panel=draw, profile=profile, metadata={"recipe": recipe.to_yaml()})  # fmt: skip
+        summary = train(model, parts.objective, images, recipe.train, folder=folder.path, seed=recipe.seed,
+                        resume=resume, panel=draw, profile=profile,
+                        metadata={"recipe": recipe.to_yaml()})  # fmt: skip
         if launch.is_main:  # what training cost is known now, whatever becomes of the scores
-            made = _metrics(folder)  # of a run that had ended, scores that still hold
+            made = folder.metrics()  # of a run that had ended, scores that still hold
             kept = made if made.get("train", {}).get("steps") == summary["steps"] else {"name": recipe.name}
-            write(folder / "metrics.json", json.dumps({**kept, "train": summary}, indent=2))
+            folder.write_metrics({**kept, "train": summary})
         return _score(model, recipe, parts, splits, folder, summary, summary["steps"], launch)
 
 
@@ -166,27 +151,24 @@ def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = (), plugins: S
     """
     from genzoo.launch import launched
 
-    folder = Path(folder)
+    run = RunFolder(folder)
     for word in overrides:
         if not word.startswith(("evaluation.", "samplers", "data.root")):
             raise UserError(f"{word}: a trained run can only change evaluation.*, samplers.* and data.root")
     launch = launched()
     with launch.ends_as_one():
-        recipe = read_recipe(folder, overrides, plugins)
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"{folder} cannot be written; score a copy of it")
-        parts = check(recipe)
-        model = load(folder, launch.device, plugins)
+        recipe = run.recipe(overrides, plugins)
+        if not os.access(run.path, os.W_OK):
+            raise UserError(f"{run} cannot be written; score a copy of it")
+        run.refuse_strange_files()
+        parts = build_parts(recipe)
         with launch.first("prepared"):
             splits = prepare_splits(parts, recipe)
-        train = _metrics(folder).get("train")
-        step = checkpoint_step(folder)
-        if not train or train.get("steps") != step:  # interrupted, perhaps when it went on
-            train = _progress_so_far(folder)
-        with locked_run(folder) if launch.is_main else nullcontext():
-            metrics = _score(model, recipe, parts, splits, folder, train, step, launch)
+        with run.locked() if launch.is_main else nullcontext():
+            model, step = _loaded(run, recipe, launch.device)
+            metrics = _score(model, recipe, parts, splits, run, run.trained(step), step, launch)
             if launch.is_main:  # only now: what could not be scored has not been changed
-                write_recipe(folder, recipe)
+                run.write_recipe(recipe)
             return metrics
 
 
@@ -224,16 +206,16 @@ def drawn(
     from genzoo.evaluation.pictures import samples
     from genzoo.evaluation.posteriors import about
 
-    folder = Path(folder)
-    recipe = read_recipe(folder, plugins=plugins)
-    samplers = check(recipe).samplers
+    run = RunFolder(folder)
+    recipe = run.recipe(plugins=plugins)
+    samplers = build_parts(recipe).samplers
     name = sampler or next(iter(samplers))
     if name not in samplers:
         raise UserError(f"run {folder} has no sampler '{name}' (its recipe names: {', '.join(samplers)})")
-    if samplers[name].needs_fit and not load_sampler(folder, recipe, name, samplers[name]):
+    if samplers[name].needs_fit and not run.load_sampler(recipe, name, samplers[name]):
         raise UserError(f"sampler '{name}' of {folder} has not been fitted yet: `genzoo eval {folder}` does it")
-    model = load(folder, plugins=plugins)
-    said = {"sampler_name": name, "part": part, "checkpoint_step": checkpoint_step(folder), **about(samplers[name])}
+    model, step = _loaded(run, recipe)
+    said = {"sampler_name": name, "part": part, "checkpoint_step": step, **about(samplers[name])}
     if (split := said["fit_split"]) not in (None, "train"):
         said["note"] = f"the sampler was fitted on the run's split '{split}', which flatters it against those images"
     device = next(model.parameters()).device
@@ -247,15 +229,19 @@ def load(folder: str | Path, device: str | torch.device | None = None, plugins: 
     the GPU where there is one. plugins: files that register parts of it, to be executed. Those that a run of yours has
     executed before need not be named; any other file is not executed, and UserError says which.
     """
+    run = RunFolder(folder)
+    return _loaded(run, run.recipe(plugins=plugins), device)[0]
+
+
+def _loaded(run: RunFolder, recipe: Recipe, device: str | torch.device | None = None) -> tuple[Model, int]:
+    """The model, and the step of the checkpoint that it is."""
     from genzoo.training.checkpoint import load_model
 
-    folder = Path(folder)
-    recipe = read_recipe(folder, plugins=plugins)
     model = Model(recipe.model, build(DATASETS, recipe.data).image_shape)
-    load_model(folder, model)
+    step = load_model(run.path, model)
     if recipe.train.channels_last:  # as it was trained: another layout rounds otherwise
         model = model.to(memory_format=torch.channels_last)
-    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), step
 
 
 def walls(folder: str | Path, plugins: Sequence[str] = ()) -> list[Wall]:
@@ -265,13 +251,13 @@ def walls(folder: str | Path, plugins: Sequence[str] = ()) -> list[Wall]:
     """
     from genzoo.reports.pictures import draw
 
-    folder = Path(folder)
-    recipe = read_recipe(folder, plugins=plugins)
-    parts = check(recipe)
-    model = load(folder, plugins=plugins)
+    run = RunFolder(folder)
+    recipe = run.recipe(plugins=plugins)
+    parts = build_parts(recipe)
+    model, _ = _loaded(run, recipe)
     split = recipe.evaluation.reference
     images, device = prepare_splits(parts, recipe)[split].images, next(model.parameters()).device
-    samplers = _fitted_samplers(folder, recipe, parts)
+    samplers = _fitted_samplers(run, recipe, parts)
     return draw(model, samplers, images, split, seed=recipe.evaluation_seed, device=device)
 
 
@@ -285,9 +271,10 @@ def walls_beside(folders: dict[str, Path], plugins: Sequence[str] = ()) -> tuple
     models, samplers, notes, common = {}, {}, [], None
     for name, folder in folders.items():
         try:
-            recipe = read_recipe(folder, plugins=plugins)
-            parts = check(recipe)
-            model = load(folder, plugins=plugins)
+            run = RunFolder(folder)
+            recipe = run.recipe(plugins=plugins)
+            parts = build_parts(recipe)
+            model, _ = _loaded(run, recipe)
             split = prepare_splits(parts, recipe)[recipe.evaluation.reference]
         except UserError as error:
             notes.append(f"{name} is not among the pictures: {error}")
@@ -297,22 +284,20 @@ def walls_beside(folders: dict[str, Path], plugins: Sequence[str] = ()) -> tuple
             notes.append(f"{name} is not among the pictures: its images are not those of {common[3]}")
             continue
         models[name] = model
-        samplers[name] = _fitted_samplers(folder, recipe, parts)
+        samplers[name] = _fitted_samplers(run, recipe, parts)
     if not models:
         return [], notes
     return beside(models, samplers, common[0].images, common[1], seed=common[2]), notes
 
 
-def _fitted_samplers(folder: Path, recipe: Recipe, parts: Checked) -> dict[str, Sampler]:
+def _fitted_samplers(run: RunFolder, recipe: Recipe, parts: Parts) -> dict[str, Sampler]:
     """The samplers that need no fit, or have had it on the newest checkpoint."""
     return {
-        name: one
-        for name, one in parts.samplers.items()
-        if not one.needs_fit or load_sampler(folder, recipe, name, one)
+        name: one for name, one in parts.samplers.items() if not one.needs_fit or run.load_sampler(recipe, name, one)
     }
 
 
-def prepare_splits(parts: Checked, recipe: Recipe) -> dict[str, Split]:
+def prepare_splits(parts: Parts, recipe: Recipe) -> dict[str, Split]:
     """The dataset's prepared splits; UserError when one that the recipe needs is not among them."""
     from genzoo.evaluation.posteriors import fit_split
 
@@ -331,9 +316,9 @@ def prepare_splits(parts: Checked, recipe: Recipe) -> dict[str, Split]:
 def _score(
     model: Model,
     recipe: Recipe,
-    parts: Checked,
+    parts: Parts,
     splits: dict[str, Split],
-    folder: Path,
+    folder: RunFolder,
     train: dict[str, Any],
     step: int,
     launch: Launch,
@@ -355,15 +340,15 @@ def _score(
         with launch.first("fitted"):  # the others find what the main process has learned
             data = {name: splits[fit_split(one)].sha256 for name, one in unfitted.items()}
             unfitted = {
-                name: one for name, one in unfitted.items() if not load_sampler(folder, recipe, name, one, data[name])
+                name: one for name, one in unfitted.items() if not folder.load_sampler(recipe, name, one, data[name])
             }
             skipped = fit_samplers(model, unfitted, images, seed=seed, device=device,
                                    batch_size=recipe.evaluation.batch_size, progress=report)  # fmt: skip
             if launch.is_main:
                 for name in unfitted.keys() - skipped.keys():
-                    save_sampler(folder, recipe, name, unfitted[name], data[name])
+                    folder.save_sampler(recipe, name, unfitted[name], data[name])
                 ready = {name: sampler for name, sampler in samplers.items() if name not in skipped}
-                write_panels(model, ready, images[recipe.evaluation.reference], folder / "panels", seed=seed,
+                write_panels(model, ready, images[recipe.evaluation.reference], folder.path / "panels", seed=seed,
                              device=device)  # fmt: skip
         made = evaluate(model, samplers, images, recipe.evaluation, seed=seed, device=device, progress=report,
                         skipped=skipped, processes=launch)  # fmt: skip
@@ -371,34 +356,14 @@ def _score(
         return None
     made["protocol"]["checkpoint_step"] = step
     metrics = {"name": recipe.name, **made, "train": train}
-    old, before = _metrics(folder), read_recipe(folder)
-    if "scores" in old and (before.evaluation, before.samplers) != (recipe.evaluation, recipe.samplers):
-        kept = next(path for n in count(1) if not (path := folder / f"metrics-{n}.json").exists())
-        write(kept, json.dumps(old, indent=2))
-        log.info("the scores before are kept in %s", kept)
-    write(folder / "metrics.json", json.dumps(metrics, indent=2))
+    before = folder.recipe()
+    changed = (before.evaluation, before.samplers) != (recipe.evaluation, recipe.samplers)
+    folder.write_metrics(metrics, keep_scores=changed)
     if recipe.report:
         from genzoo.reports.pictures import draw
         from genzoo.reports.report import report
 
         fitted = {name: sampler for name, sampler in samplers.items() if name not in skipped}
-        report(folder, lambda: draw(model, fitted, images[recipe.evaluation.reference], recipe.evaluation.reference,
-                                    seed=seed, device=device))  # fmt: skip
+        shown_split = recipe.evaluation.reference
+        report(folder.path, lambda: draw(model, fitted, images[shown_split], shown_split, seed=seed, device=device))
     return metrics
-
-
-def _metrics(folder: Path) -> dict[str, Any]:
-    """What metrics.json holds already."""
-    file = folder / "metrics.json"
-    try:
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
-        log.warning("%s cannot be read (%s) and will be written anew", file, error)
-        return {}
-
-
-def _progress_so_far(folder: Path) -> dict[str, Any]:
-    """The `train` section of a run that was interrupted: its last logged line."""
-    file = folder / "train.jsonl"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return {"interrupted": True, **(json.loads(lines[-1]) if lines else {})}

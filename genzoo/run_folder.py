@@ -1,24 +1,31 @@
 """The run folder: who may write it, what it says of itself, and the samplers that were fitted in it."""
 
+import hashlib
 import json
 import logging
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
+from genzoo import files
 from genzoo.config import leaves
 from genzoo.data.store import Split
 from genzoo.doctor import origins, used
 from genzoo.errors import UserError
 from genzoo.evaluation.record import versions
-from genzoo.files import check_space, check_writable, locked, write_text
 from genzoo.parts import Sampler
 from genzoo.plugin_files import executed, keep
 from genzoo.recipe import Recipe, read
-from genzoo.training.checkpoint import newest, read_state
+from genzoo.recipe_file import load
+from genzoo.training import checkpoint
+from genzoo.training.log import read_lines
 from genzoo.training.signals import resume_command
 
 log = logging.getLogger("genzoo")
@@ -39,195 +46,274 @@ FREE_ON_RESUME = {"evaluation", "samplers", "data.root", "plugins", "report"} | 
         "activation_checkpointing",
     )
 }
+FILES = ("recipe.yaml", "lock.json", "metrics.json", "train.jsonl", "precision.json", "report.html")
+FOLDERS = ("checkpoints", "samplers", "panels", "plugins")
 
 
-def is_run_folder(folder: Path) -> bool:
-    """Whether a run lives there: a folder of anything may hold a recipe.yaml."""
-    files = all((folder / name).is_file() for name in ("recipe.yaml", "lock.json"))
-    return files and any((folder / "checkpoints").glob("step-*"))
+class RunFolder:
+    """One run on disk. Its files are written whole, and read here, where a damaged one is told with the remedy.
 
-
-def check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
-    """A new run never writes into an old one's folder; a resumed one must be the same run."""
-    check_writable(folder)
-    if not resume:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder} exists: --resume goes on with that run, --out DIR starts another elsewhere")
-        return
-    if not (folder / "recipe.yaml").is_file():
-        return  # nothing was started yet
-    begun = read_recipe(folder, plugins=[plugin for plugin in recipe.plugins if plugin in executed])
-    old, new = (dict(leaves(r.model_dump(mode="json"))) for r in (begun, recipe))
-    changed = [
-        f"{key}: {old.get(key)} -> {new.get(key)}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key)
-        and not any(key == free or key.startswith(f"{free}.") for free in FREE_ON_RESUME)
-    ]
-    if changed:
-        raise UserError(
-            f"--resume: the recipe is not the one {folder} was started with ({'; '.join(changed)}); "
-            f"`{resume_command(folder)}` goes on with that one"
-        )
-    if recipe.train.steps < (done := checkpoint_step(folder) or 0):
-        raise UserError(f"--resume: {folder} has done {done} steps already; train.steps={recipe.train.steps} is fewer")
-
-
-def check_disk(folder: Path, num_bytes: int) -> None:
-    """UserError unless the disk can hold checkpoints of so many bytes, those that are there already among them."""
-    there = sum(file.stat().st_size for file in (folder / "checkpoints").rglob("*") if file.is_file())
-    advice = "make room, lower train.keep, or choose another disk with --out"
-    check_space(
-        folder, num_bytes - there, f"{folder}: the planned checkpoints take {{need}} and {{free}} are free; {advice}"
-    )
-
-
-def locked_run(folder: Path) -> AbstractContextManager[None]:
-    """Two processes never write the same run."""
-    return locked(
-        folder / ".lock", f"another process is writing {folder}; wait for it, or use --out for another folder"
-    )
-
-
-def read_lock(folder: Path) -> dict | None:
-    """lock.json; None where nothing was started yet."""
-    file = folder / "lock.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-
-
-def check_data(folder: Path, lock: dict, train: Split) -> None:
-    """UserError unless these are the images that the run was begun with."""
-    begun = lock["data"]["train"]
-    if begun["sha256"] != train.sha256:
-        raise UserError(
-            f"--resume: {folder} was begun with other training images ({begun['num_images']:,}, sha256 "
-            f"{begun['sha256'][:12]}...) than {train.path} holds ({len(train):,}, {train.sha256[:12]}...); put the "
-            "data back as it was, or start another run with --out"
-        )
-
-
-def checkpoint_step(folder: Path) -> int | None:
-    """Of the newest whole checkpoint."""
-    checkpoint = newest(folder)
-    return read_state(checkpoint)["step"] if checkpoint else None
-
-
-def lock_record(
-    recipe: Recipe,
-    splits: dict[str, Split],
-    command: list[str] | None,
-    num_processes: int,
-    plugin_files: dict[str, str],
-    before: dict | None = None,
-) -> dict:
-    """lock.json: what a number made in this run depended on besides the recipe.
-
-    plugin_files: path -> sha256. before: the record of the run's earlier part, which is kept under "before" as far as
-    it may differ.
+    What an older file or the rest of the folder can stand in for, it does, and a warning says so.
     """
-    return {
-        "versions": versions(),
-        "plugins": used(recipe),
-        "plugin_files": plugin_files,
-        "data": {name: {"num_images": len(split), "sha256": split.sha256} for name, split in splits.items()},
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "num_processes": num_processes,
-        "seed": recipe.seed,
-        "command": command,
-        "before": [
-            *before.get("before", []),
-            {key: before.get(key) for key in ("versions", "device", "num_processes", "command", "plugin_files")},
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def is_run(self) -> bool:
+        """Whether a run lives there: a folder of anything may hold a recipe.yaml."""
+        kept = all((self.path / name).is_file() for name in ("recipe.yaml", "lock.json"))
+        return kept and any((self.path / "checkpoints").glob("step-*"))
+
+    # --- who may write ---
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Two processes never write the same run."""
+        advice = "wait for it, or use --out for another folder"
+        return files.locked(self.path / ".lock", f"another process is writing {self}; {advice}")
+
+    def refuse_other_run(self, recipe: Recipe, resume: bool) -> None:
+        """A new run never writes into an old one's folder; a resumed one must be the same run."""
+        files.check_writable(self.path)
+        if not resume:
+            if self.path.exists() and (not self.path.is_dir() or {one.name for one in self.path.iterdir()} - {".lock"}):
+                free = next(
+                    path for n in count(2) if not (path := self.path.with_name(f"{self.path.name}-{n}")).exists()
+                )
+                raise UserError(
+                    f"{self} exists: --resume goes on with that run, --out DIR starts another elsewhere (--out {free})"
+                )
+            return
+        self.refuse_strange_files()
+        if not any((self.path / name).exists() for name in ("recipe.yaml", "checkpoints")):
+            return  # nothing was started yet
+        begun = self.recipe(plugins=[plugin for plugin in recipe.plugins if plugin in executed])
+        old, new = (dict(leaves(one.model_dump(mode="json"))) for one in (begun, recipe))
+        changed = [
+            f"{key}: {old.get(key)} -> {new.get(key)}"
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key) != new.get(key)
+            and not any(key == free or key.startswith(f"{free}.") for free in FREE_ON_RESUME)
         ]
-        if before
-        else [],
-    }
+        if changed:
+            raise UserError(
+                f"--resume: the recipe is not the one {self} was started with ({'; '.join(changed)}); "
+                f"`{resume_command(self.path)}` goes on with that one"
+            )
+        if recipe.train.steps < (done := self.step() or 0):
+            raise UserError(
+                f"--resume: {self} has done {done} steps already; train.steps={recipe.train.steps} is fewer"
+            )
 
+    def refuse_strange_files(self) -> None:
+        """A folder in the place of a file, or a file in the place of a folder, is nothing that training can mend."""
+        for name in FILES:
+            if (self.path / name).is_dir():
+                raise UserError(f"{self.path / name} is a folder, where a run keeps a file; move it away")
+        for name in FOLDERS:
+            if (self.path / name).exists() and not (self.path / name).is_dir():
+                raise UserError(f"{self.path / name} is no folder, where a run keeps one; move it away")
 
-def read_recipe(folder: Path, overrides: tuple[str, ...] = (), plugins: Sequence[str] = ()) -> Recipe:
-    """The recipe of a run; when it names a part that is not here, lock.json says where that came from.
+    def refuse_other_data(self, train: Split) -> None:
+        """UserError unless these are the images that the run was begun with, as far as lock.json still says."""
+        begun = _dict(_dict(self.lock().get("data")).get("train"))
+        if "sha256" not in begun:
+            if (self.path / "lock.json").exists():
+                log.warning("%s does not say which images the run was begun with: they are not compared", self)
+        elif begun["sha256"] != train.sha256:
+            raise UserError(
+                f"--resume: {self} was begun with other training images ({begun.get('num_images'):,}, sha256 "
+                f"{begun['sha256'][:12]}...) than {train.path} holds ({len(train):,}, {train.sha256[:12]}...); put the "
+                "data back as it was, or start another run with --out"
+            )
 
-    plugins: files to be executed (genzoo.recipe.read).
-    """
-    path = folder / "recipe.yaml"
-    if not path.is_file():
-        raise UserError(f"{folder} is not a run folder: it has no recipe.yaml (`genzoo run RECIPE --out {folder}`)")
-    try:
-        return read(path, overrides, plugins)
-    except UserError as error:
-        lock = read_lock(folder)
-        raise UserError(f"{error}{origins(lock['plugins'] if lock else {})}") from error
+    def refuse_small_disk(self, num_bytes: int) -> None:
+        """UserError unless the disk can hold checkpoints of so many bytes, those that are there already among them."""
+        there = sum(file.stat().st_size for file in (self.path / "checkpoints").rglob("*") if file.is_file())
+        advice = "make room, lower train.keep, or choose another disk with --out"
+        message = f"{self}: the planned checkpoints take {{need}} and {{free}} are free; {advice}"
+        files.check_space(self.path, num_bytes - there, message)
 
+    # --- recipe and lock ---
 
-def write_recipe(folder: Path, recipe: Recipe) -> None:
-    write(folder / "recipe.yaml", f"# genzoo run {shlex.quote(str(folder / 'recipe.yaml'))}\n{recipe.to_yaml()}")
+    def recipe(self, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> Recipe:
+        """The recipe; when it names a part that is not here, lock.json says where that came from.
 
+        plugins: files to be executed (genzoo.recipe.read). Where recipe.yaml is gone or damaged, what the newest
+        checkpoint carries is taken.
+        """
+        path, text = self.path / "recipe.yaml", None
+        try:
+            load(path)
+        except UserError as fault:
+            if text := self._recipe_of_checkpoint():
+                log.warning("%s; the recipe that the newest checkpoint carries is taken", fault)
+            elif path.is_file():
+                raise UserError(f"{fault}; put it back, or train again elsewhere") from None
+            else:
+                advice = f"`genzoo run RECIPE --out {self}`"
+                raise UserError(f"{self} is not a run folder: it has no recipe.yaml ({advice})") from None
+        try:
+            return read(path, overrides, plugins, text=text)
+        except UserError as error:
+            parts = _dict(self.lock().get("plugins"))
+            raise UserError(f"{error}{origins({place: str(owner) for place, owner in parts.items()})}") from error
 
-def keep_plugins(folder: Path, recipe: Recipe, before: dict | None) -> dict[str, str]:
-    """Copy the recipe's plugin files into the run folder; their sha256. A warning where the run was begun with others.
+    def _recipe_of_checkpoint(self) -> str | None:
+        try:
+            newest = checkpoint.newest(self.path)
+            if newest is None:
+                return None
+            with safe_open(newest / "model.safetensors", "pt") as tensors:
+                return (tensors.metadata() or {}).get("recipe")
+        except (UserError, OSError, SafetensorError):  # the fault of recipe.yaml is told
+            return None
 
-    before: lock.json of the run's earlier part.
-    """
-    kept = keep(folder, recipe.plugins)
-    begun = {Path(path).name: digest for path, digest in (before or {}).get("plugin_files", {}).items()}
-    for path, digest in kept.items():
-        if (old := begun.get(Path(path).name, digest)) != digest:
-            log.warning("plugin %s is not the one that %s was begun with: that one is kept as %s", path, folder,
-                        folder / "plugins" / f"{old[:12]}-{Path(path).name}")  # fmt: skip
-    return kept
+    def write_recipe(self, recipe: Recipe) -> None:
+        path = self.path / "recipe.yaml"
+        files.write_text(path, f"# genzoo run {shlex.quote(str(path))}\n{recipe.to_yaml()}\n")
 
+    def lock(self) -> dict[str, Any]:
+        """What lock.json says; nothing where there is none, or a damaged one."""
+        return files.read_json(self.path / "lock.json", "what the run was begun with is not known") or {}
 
-def save_sampler(folder: Path, recipe: Recipe, name: str, sampler: Sampler, data: str) -> None:
-    """Keep what a sampler learned, with what it was learned from; data: the digest of its images."""
-    from safetensors.torch import save_file
+    def write_lock(
+        self, recipe: Recipe, splits: dict[str, Split], command: list[str] | None, num_processes: int, resume: bool
+    ) -> None:
+        """lock.json: what a number made in this run depended on besides the recipe; and copies of its plugin files.
 
-    file = folder / "samplers" / f"{name}.safetensors"
-    file.parent.mkdir(exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    fitted = json.dumps(_fitted(folder, recipe, name, data))
-    save_file(sampler.state_dict(), partial, metadata={"fitted": fitted})
-    partial.replace(file)
+        The record of the run's earlier part is kept under "before" as far as it may differ.
+        """
+        before = self.lock() if resume else {}
+        parts = ("versions", "device", "num_processes", "command", "plugin_files")
+        record = {
+            "versions": versions(),
+            "plugins": used(recipe),
+            "plugin_files": self._keep_plugins(recipe, before),
+            "data": {name: {"num_images": len(split), "sha256": split.sha256} for name, split in splits.items()},
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+            "num_processes": num_processes,
+            "seed": recipe.seed,
+            "command": command,
+            "before": [*before.get("before", []), {key: before.get(key) for key in parts}] if before else [],
+        }
+        files.write_json(self.path / "lock.json", record)
 
+    def _keep_plugins(self, recipe: Recipe, before: dict[str, Any]) -> dict[str, str]:
+        """Copy the recipe's plugin files; their sha256. A warning where the run was begun with others."""
+        kept = keep(self.path, recipe.plugins)
+        begun = {Path(path).name: str(digest) for path, digest in _dict(before.get("plugin_files")).items()}
+        for path, digest in kept.items():
+            if (old := begun.get(Path(path).name, digest)) != digest:
+                log.warning("plugin %s is not the one that %s was begun with: that one is kept as %s", path, self,
+                            self.path / "plugins" / f"{old[:12]}-{Path(path).name}")  # fmt: skip
+        return kept
 
-def load_sampler(folder: Path, recipe: Recipe, name: str, sampler: Sampler, data: str | None = None) -> bool:
-    """Give a sampler what it learned before; False when it was never fitted with these options on these weights.
+    # --- what training and scoring left ---
 
-    data: the digest of the images it must have learned from; None: whatever they were.
-    """
-    from safetensors import safe_open
+    def step(self) -> int | None:
+        """Of the newest whole checkpoint."""
+        newest = checkpoint.newest(self.path)
+        return checkpoint.read_state(newest)["step"] if newest else None
 
-    file = folder / "samplers" / f"{name}.safetensors"
-    if not file.is_file():
-        return False
-    with safe_open(file, "pt") as tensors:
-        fitted = json.loads(tensors.metadata().get("fitted", "{}"))
-        if fitted != _fitted(folder, recipe, name, fitted.get("data") if data is None else data):
+    def lines(self) -> list[dict[str, Any]]:
+        """What training logged, steps ascending."""
+        return read_lines(self.path / "train.jsonl")
+
+    def say_from_where(self) -> None:
+        """A run whose checkpoints are gone begins anew: not without a word."""
+        if not self.step() and (lines := self.lines()):
+            log.warning("%s has no checkpoint, though step %d was reached: it begins again", self, lines[-1]["step"])
+
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json holds already."""
+        made = files.read_json(self.path / "metrics.json", "it will be written anew") or {}
+        scores = made.get("scores", [])
+        sound = {"train": isinstance(made.get("train"), dict), "scores": isinstance(scores, list)}
+        return {key: value for key, value in made.items() if sound.get(key, True)}
+
+    def write_metrics(self, metrics: dict[str, Any], keep_scores: bool = False) -> None:
+        """keep_scores: those that are there stay in metrics-1.json, metrics-2.json, ..."""
+        if keep_scores and "scores" in (old := self.metrics()):
+            kept = next(path for n in count(1) if not (path := self.path / f"metrics-{n}.json").exists())
+            files.write_json(kept, old)
+            log.info("the scores before are kept in %s", kept)
+        files.write_json(self.path / "metrics.json", metrics)
+
+    def trained(self, step: int) -> dict[str, Any]:
+        """The section `train` of metrics.json for the checkpoint of that step: of an interrupted run, its last line."""
+        train = self.metrics().get("train", {})
+        return train if train.get("steps") == step else {"interrupted": True, **(self.lines() or [{}])[-1]}
+
+    # --- samplers ---
+
+    def save_sampler(self, recipe: Recipe, name: str, sampler: Sampler, data: str) -> None:
+        """Keep what a sampler learned, with what it was learned from; data: the digest of its images."""
+        from safetensors.torch import save
+
+        tensors = {key: tensor.contiguous() for key, tensor in sampler.state_dict().items()}
+        fitted = json.dumps(self._fitted(recipe, name, data))
+        with files.replacing(self._sampler_file(name)) as file:
+            file.write(save(tensors, {"fitted": fitted, "sha256": _digest(fitted, tensors)}))
+
+    def load_sampler(self, recipe: Recipe, name: str, sampler: Sampler, data: str | None = None) -> bool:
+        """Give a sampler what it learned before; False when it was never fitted with these options on these weights.
+
+        data: the digest of the images it must have learned from; None: whatever they were. A damaged file is none.
+        """
+        if not (file := self._sampler_file(name)).exists():
             return False
-        names = tensors.keys()  # not a dict: it cannot be iterated itself
-        sampler.load_state_dict({key: tensors.get_tensor(key) for key in names})
-    return True
+        try:
+            with safe_open(file, "pt") as opened:
+                about = opened.metadata() or {}
+                names = opened.keys()  # not a dict: it cannot be iterated itself
+                tensors = {key: opened.get_tensor(key) for key in names}
+            if about.get("sha256") != _digest(about.get("fitted", ""), tensors):
+                raise ValueError("it changed since it was written")
+            fitted = json.loads(about["fitted"])
+            if fitted != self._fitted(recipe, name, fitted.get("data") if data is None else data):
+                return False
+            sampler.load_state_dict(tensors)
+        except (OSError, ValueError, LookupError, RuntimeError, SafetensorError) as error:
+            log.warning("%s is damaged (%s): the sampler has to be fitted again", file, error)
+            return False
+        return True
+
+    def _sampler_file(self, name: str) -> Path:
+        return self.path / "samplers" / f"{name}.safetensors"
+
+    def _fitted(self, recipe: Recipe, name: str, data: str | None) -> dict[str, Any]:
+        """What a fitted sampler depends on: its options, the data, and the checkpoint."""
+        options = next(config for config in recipe.samplers if config.name == name)
+        newest = checkpoint.newest(self.path)
+        return {
+            "options": options.model_dump(mode="json"),
+            "seed": recipe.evaluation_seed,
+            "checkpoint": newest and newest.name,
+            "data": data,
+        }
+
+    @contextmanager
+    def said_how_to_go_on(self) -> Iterator[None]:
+        """Whatever fails inside carries the command that goes on from the newest checkpoint."""
+        try:
+            yield
+        except (Exception, KeyboardInterrupt) as error:
+            error.add_note(f"go on with: {resume_command(self.path)}")
+            raise
 
 
-def _fitted(folder: Path, recipe: Recipe, name: str, data: str | None) -> dict:
-    """What a fitted sampler depends on: its options, the data, and the checkpoint."""
-    options = next(config for config in recipe.samplers if config.name == name)
-    checkpoint = newest(folder)
-    return {
-        "options": options.model_dump(mode="json"),
-        "seed": recipe.evaluation_seed,
-        "checkpoint": checkpoint and checkpoint.name,
-        "data": data,
-    }
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    """sha256 of a text and of tensors with their names, types and shapes."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
-@contextmanager
-def said_how_to_go_on(folder: Path) -> Iterator[None]:
-    """Whatever fails inside carries the command that goes on from the newest checkpoint."""
-    try:
-        yield
-    except (Exception, KeyboardInterrupt) as error:
-        error.add_note(f"go on with: {resume_command(folder)}")
-        raise
-
-
-def write(path: Path, text: str) -> None:
-    write_text(path, text + "\n")
+def _dict(value: Any) -> dict:
+    return value if isinstance(value, dict) else {}

@@ -16,7 +16,7 @@ from genzoo.evaluation.sources import Images, find, from_array
 from genzoo.evaluation.statistics import Known
 from genzoo.registry import DATASETS
 from genzoo.run import drawn
-from genzoo.run_folder import is_run_folder
+from genzoo.run_folder import RunFolder
 
 
 def is_run(name: str) -> bool:
@@ -32,7 +32,7 @@ def _run_in(name: str) -> tuple[Path, list[str]] | None:
     words = name.split(":")
     for behind in range(min(3, len(words))):
         folder = Path(":".join(words[: len(words) - behind]))
-        if is_run_folder(folder):
+        if RunFolder(folder).is_run():
             return folder, words[len(words) - behind :]
     return None
 

@@ -17,7 +17,7 @@ from genzoo.model import Model
 from genzoo.parts import Composition
 from genzoo.progress import Progress, silent
 from genzoo.run import load
-from genzoo.run_folder import checkpoint_step
+from genzoo.run_folder import RunFolder
 
 BATCH, GAP = 64, 2
 
@@ -81,7 +81,7 @@ def encode(
     arrays["names"] = np.array(source.names)
     about = {"run": str(folder.resolve().name), "processing": source.processing}
     with replacing(out) as file:
-        np.savez(file, **arrays, **about, checkpoint_step=checkpoint_step(folder))
+        np.savez(file, **arrays, **about, checkpoint_step=RunFolder(folder).step())
     return {key: rows.shape for key, rows in arrays.items()}
 
 

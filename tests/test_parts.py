@@ -12,7 +12,7 @@ from genzoo.latents.gaussian import GaussianLatent
 from genzoo.model import Model, ModelConfig, trace
 from genzoo.recipe import read
 from genzoo.registry import ENCODERS, HEADS, LATENTS
-from genzoo.run import check
+from genzoo.run import build_parts
 
 
 @pytest.mark.parametrize("head", HEADS.names())
@@ -129,4 +129,4 @@ def test_maps_have_the_size_of_the_image():
 def test_batch_norm_refuses_images_that_come_alone():
     recipe = read("svae_digits", ["train.batch_size=8", "train.grad_accumulation=8"])
     with pytest.raises(UserError, match=r"encoders/resnet fails on .* that come alone .*more than 1 value per channel"):
-        check(recipe)
+        build_parts(recipe)

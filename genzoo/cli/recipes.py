@@ -73,7 +73,7 @@ def recipes_validate(recipe: str, overrides: tuple, plugins: tuple, as_json: boo
     from genzoo.recipe import read
 
     resolved = read(recipe, overrides, plugins)
-    checked = runs.check(resolved)
+    checked = runs.build_parts(resolved)
     measures = measure(resolved.model, checked.dataset.image_shape)
     batch = resolved.train.batch_size // resolved.train.grad_accumulation
     memory = {

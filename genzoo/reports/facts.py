@@ -8,7 +8,7 @@ from pathlib import Path
 from genzoo.errors import UserError
 from genzoo.recipe import Recipe
 from genzoo.recipe_file import dump
-from genzoo.run_folder import read_recipe
+from genzoo.run_folder import RunFolder
 
 
 @dataclass
@@ -57,7 +57,7 @@ def read(folder: Path, plugins: Sequence[str] = ()) -> Facts:
     if (folder / "recipe.yaml").is_file():
         facts.complete = (folder / "recipe.yaml").read_text(encoding="utf-8", errors="replace")
         try:
-            facts.recipe = read_recipe(folder, plugins=plugins)
+            facts.recipe = RunFolder(folder).recipe(plugins=plugins)
             facts.own = dump(facts.recipe.model_dump(mode="json", exclude_defaults=True))
             facts.complete = facts.recipe.to_yaml()
             facts.name = facts.recipe.name

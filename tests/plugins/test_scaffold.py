@@ -9,7 +9,7 @@ import pytest
 from genzoo.doctor import used
 from genzoo.recipe import read
 from genzoo.registry import KINDS
-from genzoo.run import check
+from genzoo.run import build_parts
 from genzoo.testing import conformance
 
 SINGULAR = {kind: kind.removesuffix("s") for kind in KINDS} | {"features": "features"}
@@ -45,7 +45,7 @@ def test_a_new_part_keeps_its_contract_and_trains(kind, new, call):
     )
     recipe = folder / "recipes" / "fresh_digits.yaml"
     resolved = read(recipe)
-    check(resolved)
+    build_parts(resolved)
     assert used(resolved) == {f"{kind}/fresh": "genzoo-fresh 0.1.0"}
     assert kind == "datasets" or resolved.data.name == "digits"
     code, _, err = call("run", recipe, *QUICK)

@@ -54,10 +54,10 @@ def test_pictures_are_of_the_same_images_and_latents(runs):
     x = reconstruction.parts["y"][:columns]
     from genzoo.evaluation.images import Spread
     from genzoo.recipe import read as read_recipe
-    from genzoo.run import check, prepare_splits
+    from genzoo.run import build_parts, prepare_splits
 
     recipe = read_recipe(runs["plain"] / "recipe.yaml")
-    test = prepare_splits(check(recipe), recipe)["test"].images
+    test = prepare_splits(build_parts(recipe), recipe)["test"].images
     assert (x == np.asarray(Spread(test, columns)[:])).all()
     assert (reconstruction.parts["y1"][:columns] == x).all(), "the first row stays as parts are switched"
     blank = reconstruction.parts["y1"][3 * columns :]

@@ -5,7 +5,7 @@ import torch
 from genzoo_pixelshuffle.decoder import PixelShuffleDecoder
 
 from genzoo.recipe import read
-from genzoo.run import check
+from genzoo.run import build_parts
 from genzoo.testing import conformance
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "pixelshuffle_digits.yaml"
@@ -16,7 +16,7 @@ def test_keeps_the_contract():
 
 
 def test_recipe_fits_together():
-    check(read(RECIPE))
+    build_parts(read(RECIPE))
 
 
 def test_starts_as_nearest_neighbour_enlargement():

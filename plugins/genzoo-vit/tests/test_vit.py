@@ -6,7 +6,7 @@ from genzoo_vit.decoder import ViTDecoder
 
 from genzoo.model import trace
 from genzoo.recipe import read
-from genzoo.run import check
+from genzoo.run import build_parts
 from genzoo.testing import conformance
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "vit_digits.yaml"
@@ -17,7 +17,7 @@ def test_keeps_the_contract():
 
 
 def test_recipe_fits_together():
-    check(read(RECIPE))
+    build_parts(read(RECIPE))
 
 
 def test_two_plugins_share_a_split_head():
