@@ -15,6 +15,7 @@ from genzoo.evaluation.frechet import Statistics
 from genzoo.files import replacing
 
 KEYS = ("mu", "sigma", "num", "protocol")
+MAX_BYTES = 8 * 8192**2 + 4096  # of a covariance: features have at most a few thousand dimensions
 
 
 @dataclass
@@ -38,10 +39,15 @@ def read_statistics(path: Path, names: Container[str]) -> Known | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as archive:
+            for member in archive.zip.infolist():  # before any of it is unpacked
+                if member.filename.removesuffix(".npy") in KEYS and member.file_size > MAX_BYTES:
+                    raise ValueError(f"{member.filename} has {member.file_size >> 20} MB")
             mu, sigma = archive["mu"], archive["sigma"]
             num = int(archive["num"]) if "num" in archive else None
             protocol = json.loads(str(archive["protocol"])) if "protocol" in archive else None
             numbers = all(array.dtype.kind in "fiu" for array in (mu, sigma))
+            if not isinstance(protocol, dict | None):
+                raise ValueError("its protocol is not a table")
     except Exception as error:  # a damaged member, pickled objects, text that is no JSON: each has its own
         raise UserError(f"{path} is not a readable .npz file of statistics: {error}") from error
     square = mu.ndim == 1 and len(mu) and sigma.shape == (len(mu), len(mu))
