@@ -86,7 +86,7 @@ def test_the_recipe_of_the_checkpoint_stands_in(copy, damage, caplog):
 @pytest.mark.parametrize("where", [-1, 20, 200])
 def test_a_flipped_bit_of_a_sampler_is_seen_and_mended(copy, where, caplog):
     file = copy / "samplers" / "gmm.safetensors"
-    before, content = load_file(file), bytearray(file.read_bytes())
+    before, content = {name: tensor.clone() for name, tensor in load_file(file).items()}, bytearray(file.read_bytes())
     content[where] ^= 1
     file.write_bytes(content)
     with pytest.raises(UserError, match="has not been fitted yet: `genzoo eval"):

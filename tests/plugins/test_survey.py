@@ -78,7 +78,7 @@ def test_show_says_which_part_an_option_takes(call):
 @pytest.mark.parametrize(
     ("words", "incomplete", "expected"),
     [
-        ([], "rec", {"recipes"}),
+        ([], "reci", {"recipes"}),
         (["recipes"], "", {"ls", "cp", "validate", "diff", "schema"}),
         (["list"], "dec", {"decoders"}),
         (["new"], "sam", {"samplers"}),
