@@ -1,6 +1,8 @@
 """The recipe: one frozen tree that is the whole run, read from YAML and `KEY=VALUE` words."""
 
 import logging
+import os
+import shlex
 from pathlib import Path
 
 from pydantic import Field, ValidationError, field_validator
@@ -11,7 +13,7 @@ from genzoo.errors import UserError
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.model import ModelConfig
 from genzoo.plugin_files import load_named
-from genzoo.recipe_file import dump, explain_all, find, load, parse
+from genzoo.recipe_file import COMMAND_LINE, Place, dump, explain_all, find, load, parse
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
 from genzoo.training.config import TrainConfig
 
@@ -78,6 +80,20 @@ def read(
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:
         raise UserError("\n".join([explain_all(error, origins, path), *passed_over])) from None
+    passed_over += _found_beside(path, tree, origins)
     for sentence in passed_over:
         log.warning(sentence)
     return recipe
+
+
+def _found_beside(recipe: Path, tree: dict, origins: dict[Place, str]) -> list[str]:
+    """A sentence where the file's `data.root` is not found from the working directory, but from the recipe's folder."""
+    data = tree.get("data")
+    root = data.get("root") if isinstance(data, dict) else None
+    if not isinstance(root, str) or os.path.exists(os.path.expanduser(root)) or ("data", "root") not in origins:
+        return []
+    beside, origin = recipe.absolute().parent / root, origins["data", "root"]
+    if origin.startswith(COMMAND_LINE) or not os.path.exists(beside):
+        return []
+    where = f"looked for from the working directory, {Path.cwd()}, and is not there"
+    return [f"{origin}: data.root: {root} is {where}; beside the recipe it is: data.root={shlex.quote(str(beside))}"]

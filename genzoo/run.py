@@ -304,13 +304,20 @@ def prepare_splits(parts: Parts, recipe: Recipe) -> dict[str, Split]:
     dataset = parts.dataset
     wanted = {"train": "train", recipe.evaluation.reference: "evaluation.reference"}
     wanted |= {fit_split(one): f"samplers: {name}" for name, one in parts.samplers.items() if one.needs_fit}
-    if not wanted.keys() <= set(dataset.splits):
-        dataset.locate()  # a folder shows its splits when it is looked at
-    for name, key in wanted.items():
-        if name not in dataset.splits:
-            raise UserError(f"{key}: {recipe.data.name} has no split '{name}' (it has: {', '.join(dataset.splits)})")
-    with shown() as report:
-        return prepare(dataset, recipe.data, report)
+    try:
+        if not wanted.keys() <= set(dataset.splits):
+            dataset.locate()  # a folder shows its splits when it is looked at
+        for name, key in wanted.items():
+            if name not in dataset.splits:
+                known = ", ".join(dataset.splits)
+                raise UserError(f"{key}: {recipe.data.name} has no split '{name}' (it has: {known})")
+        with shown() as report:
+            return prepare(dataset, recipe.data, report)
+    except UserError as error:
+        root = getattr(recipe.data, "root", None)
+        if root is None or "://" in str(root) or not Path(root).is_absolute() or os.path.exists(root):
+            raise
+        raise UserError(f"{error}; data.root=PATH says where the data is, or has moved to") from error
 
 
 def _score(

@@ -79,11 +79,9 @@ class RunFolder:
         files.check_writable(self.path)
         if not resume:
             if self.path.exists() and (not self.path.is_dir() or {one.name for one in self.path.iterdir()} - {".lock"}):
-                free = next(
-                    path for n in count(2) if not (path := self.path.with_name(f"{self.path.name}-{n}")).exists()
-                )
                 raise UserError(
-                    f"{self} exists: --resume goes on with that run, --out DIR starts another elsewhere (--out {free})"
+                    f"{self} exists: --resume goes on with that run, --out DIR starts another elsewhere "
+                    f"({self._proposal(recipe)})"
                 )
             return
         self.refuse_strange_files()
@@ -106,6 +104,22 @@ class RunFolder:
             raise UserError(
                 f"--resume: {self} has done {done} steps already; train.steps={recipe.train.steps} is fewer"
             )
+
+    def _proposal(self, recipe: Recipe) -> str:
+        """A folder that is free; named by the data where the run that is here was on others."""
+        try:
+            begun = load(self.path / "recipe.yaml")[0].get("data")
+            held = begun.get("name") if isinstance(begun, dict) else begun
+        except UserError:  # it is no run
+            held = None
+        new = recipe.data.name
+        if other := held not in (None, new):
+            name = f"{self.path.name}_{new.replace('/', '_')}"
+            names = (name if n == 1 else f"{name}-{n}" for n in count(1))
+        else:
+            names = (f"{self.path.name}-{n}" for n in count(2))
+        free = next(path for name in names if not (path := self.path.with_name(name)).exists())
+        return f"that one is on {held}, this one on {new}: --out {free}" if other else f"--out {free}"
 
     def refuse_strange_files(self) -> None:
         """A folder in the place of a file, or a file in the place of a folder, is nothing that training can mend."""

@@ -3,7 +3,9 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 import genzoo
@@ -227,3 +229,42 @@ def test_parts_of_every_kind_may_have_an_owner(owned, tmp_path, call, caplog):
 
 def finished_twin(folder):
     return shutil.copytree(folder, folder.with_name("twin"))
+
+
+def test_a_run_on_other_data_is_given_a_name_of_its_own(finished, call):
+    code, _, err = call("run", "vae_digits", "data.name=faces", "--out", finished)
+    assert code == 2 and f"that one is on digits, this one on faces: --out {finished}_faces" in err
+
+
+def test_data_that_moved_is_found_again_with_what_is_said(tmp_path, call, caplog):
+    for k in range(40):
+        place = tmp_path / "here" / "photos" / f"{k}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(k).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(place)
+    recipe = tmp_path / "here" / "mine.yaml"
+    recipe.write_text("name: mine\ndata:\n  name: folder\n  size: 32\n  root: photos\nmodel: {head: single}\n")
+    words = [word for word in WORDS if not word.startswith(("model.head", "samplers"))]
+    code, _, err = call("run", recipe, *words, "--out", tmp_path / "run")
+    photos = tmp_path / "here" / "photos"
+    assert code == 2 and f"there is no folder or zip file {tmp_path / 'photos'}" in err
+    assert f"mine.yaml:5: data.root: photos is looked for from the working directory, {tmp_path}" in caplog.text
+    assert f"beside the recipe it is: data.root={photos}" in caplog.text
+    assert call("run", recipe, *words, f"data.root={photos}", "--out", tmp_path / "run")[0] == 0
+    moved = photos.rename(tmp_path / "moved")
+    resume = ["run", tmp_path / "run" / "recipe.yaml", "train.steps=3", "--out", tmp_path / "run", "--resume"]
+    for command in (["eval", tmp_path / "run"], resume):
+        code, _, err = call(*command)
+        assert code == 2 and "data.root=PATH says where the data is, or has moved to" in err
+    for command in (resume, ["eval", tmp_path / "run"]):
+        code, _, err = call(*command, f"data.root={moved}")
+        assert code == 0, err
+
+
+def test_strings_of_a_strangers_scores_reach_no_terminal(finished, tmp_path, call):
+    a, b = (shutil.copytree(finished, tmp_path / name) for name in "ab")
+    metrics = json.loads((a / "metrics.json").read_text())
+    for entry in metrics["scores"]:
+        entry["generator"] = "\x1b]0;title\x07\u202e"
+    (a / "metrics.json").write_text(json.dumps(metrics))
+    code, out, err = call("compare", a, b)
+    assert code == 0 and "\\x1b]0;title" in out and not {"\x1b", "\x07", "\u202e"} & set(out + err)

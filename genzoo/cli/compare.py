@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from genzoo.cli.options import as_json, plugin_option
-from genzoo.errors import UserError
+from genzoo.errors import UserError, plain
 
 
 @click.command()
@@ -41,7 +41,7 @@ def compare(
         click.echo(json.dumps([asdict(row) for row in rows], indent=2))
         return
     for line in _table(rows, names):
-        click.echo(line)
+        click.echo(plain(line))
     if any(row.differs for row in rows) and not across:
         click.echo("rows marked ≠ are not ranked: their protocols differ (--across ranks them all the same)", err=True)
 
