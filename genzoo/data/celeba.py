@@ -141,8 +141,11 @@ def _is_celeba(path: Path) -> bool:
     if path.name in ZIPS[1:]:  # names that any archive may have
         if not zipfile.is_zipfile(path):
             return False
-        with zipfile.ZipFile(path) as archive:
-            return any(map(IMAGE.fullmatch, archive.namelist()))
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return any(map(IMAGE.fullmatch, archive.namelist()))
+        except Exception as error:  # zipfile raises some six kinds at bad directories
+            raise UserError(f"{path} is damaged: {error}") from error
     return path.is_file()
 
 

@@ -11,10 +11,21 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from genzoo.errors import UserError
+from genzoo.errors import UserError, quoted
 
-# Absolute, so that a run folder's recipe finds it from anywhere.
-Root = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+def _absolute(path: Path) -> Path:
+    """So that a run folder's recipe finds it from anywhere."""
+    try:
+        path = path.expanduser().absolute()
+        if "\0" in str(path) or len(os.fsencode(path)) > 4095 or max(len(os.fsencode(one)) for one in path.parts) > 255:
+            raise ValueError("no file can be called so")
+    except (RuntimeError, ValueError) as error:  # of a home that nobody has, and of what no name can hold
+        raise ValueError(f"{quoted(str(path))} is no path: {error}") from None
+    return path
+
+
+Root = Annotated[Path, AfterValidator(_absolute)]
 
 MAX_FILE_BYTES = 256 << 20  # of one file, unpacked
 

@@ -172,8 +172,10 @@ def _shards(pattern: str, key: str) -> list[str]:
             urls += map(files.unstrip_protocol, found)
             if len(urls) > MAX_SHARDS:
                 raise UserError(f"{key}: {quoted(pattern)} stands for more than {MAX_SHARDS:,} shards")
-    except (OSError, ImportError, ValueError) as error:
-        raise UserError(f"{key}: {pattern} cannot be read: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # each kind of store raises its own
+        raise UserError(f"{key}: {quoted(pattern)} cannot be read: {error}") from error
     if not urls:
         raise UserError(f"{key}: {quoted(pattern)} stands for no shard: its numbers go down")
     return urls
