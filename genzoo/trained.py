@@ -16,10 +16,11 @@ from genzoo.given import Given, given
 from genzoo.model import Model
 from genzoo.parts import Composition
 from genzoo.progress import Progress, silent
-from genzoo.run import load
+from genzoo.run import build_parts, drawn, load, prepare_splits
 from genzoo.run_folder import RunFolder
 
 BATCH, GAP = 64, 2
+NUM_SAMPLES = 12  # that are shown beside their nearest training images
 
 
 @torch.inference_mode()
@@ -111,6 +112,22 @@ def decode(
                 _save(image, (out if len(made) == 1 else out / part) / f"{names[start + k]}.png")
         progress("decode", min(start + BATCH, len(z)), len(z))
     return len(z)
+
+
+def panels(folder: Path, out: Path | None = None, *, part: str = "y", plugins: Sequence[str] = ()) -> list[Path]:
+    """Draw what the latent holds into RUN/panels (or `out`); see genzoo.reports.panels. Samples: of the first sampler.
+
+    part: y, or a branch or map by name.
+    """
+    from genzoo.reports.panels import write_latent_panels
+
+    check_writable(out := out or folder / "panels")
+    recipe = RunFolder(folder).recipe(plugins=plugins)
+    splits = prepare_splits(build_parts(recipe), recipe)
+    samples, _ = drawn(folder, NUM_SAMPLES, seed=recipe.evaluation_seed, plugins=plugins)
+    model = load(folder, plugins=plugins)
+    return write_latent_panels(model, torch.cat([*samples]), splits[recipe.evaluation.reference].images,
+                               splits["train"].images, out, part=part, spherical=True)  # fmt: skip
 
 
 def _latents(path: Path, model: Model) -> tuple[Tensor, list[str]]:

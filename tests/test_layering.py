@@ -26,7 +26,7 @@ LAYERS = [
     {"recipe"},
     {"model", "training", "evaluation", "pretrained"},
     ZOO,
-    {"layers", "backbones", "launch", "progress"},
+    {"layers", "backbones", "launch", "progress", "interpolation"},
     {"doctor"},
     {"edits"},
     {"plugins", "plugin_files", "recipe_file", "scaffold"},

@@ -184,3 +184,51 @@ def test_mistakes_are_told(trained, pictures, call, tmp_path):
         code, _, err = call(*words)
         assert code == 2 and said in err, words
     assert not (tmp_path / "z.npz").exists()
+
+
+@pytest.mark.parametrize("name, part", [("split", "y"), ("faces", "sigma")])
+def test_panels_are_drawn(trained, call, tmp_path, name, part):
+    code, out, err = call("panels", trained[name], "--out", "made", "--part", part)
+    assert code == 0, err
+    files = {Path(line).name: Image.open(line) for line in out.splitlines()}
+    assert files.keys() == {"interpolation.png", "interpolation_animated.png", "traversal.png", "nearest.png"}
+    animation = files["interpolation_animated.png"]
+    assert animation.width > 3.9 * animation.height, "y, sigma, y1, y2 side by side"
+    sizes = {"interpolation.png": (11, 5 if name == "faces" else 6), "traversal.png": (9, 3)}
+    for file, (columns, rows) in sizes.items():
+        assert files[file].height == 2 + rows * 66 and files[file].width > columns * 66
+
+
+def test_an_animation_has_a_frame_for_every_image(tmp_path):
+    from genzoo.parts import Composition
+    from genzoo.reports.panels import _animate
+
+    image = torch.linspace(0, 1, 7).view(7, 1, 1, 1).expand(7, 3, 8, 8)
+    _animate(Composition(image, {}, {"sigma": image[:, :1]}), tmp_path / "moving.png")
+    moving = Image.open(tmp_path / "moving.png")
+    assert (moving.n_frames, moving.height) == (7, 128)
+    for k in range(7):
+        moving.seek(k)
+        assert moving.convert("RGB").getpixel((5, 5)) == (round(255 * k / 6),) * 3
+
+
+def test_panels_refuse_a_part_that_is_not_there(trained, call, tmp_path):
+    code, _, err = call("panels", trained["split"], "--out", "made", "--part", "y9")
+    assert code == 2 and "makes no part 'y9'" in err
+
+
+def test_the_nearest_training_images_are_found_across_blocks(monkeypatch):
+    from genzoo.reports import panels
+
+    monkeypatch.setattr(panels, "BLOCK", 7)
+    training = np.random.default_rng(0).integers(0, 256, (50, 4, 4, 3), np.uint8)
+    chosen = [3, 48, 20]
+    samples = torch.from_numpy(training[chosen]).permute(0, 3, 1, 2).float() / 255
+    rows = panels._beside_nearest(samples, training)
+    assert torch.equal(rows["nearest 1"], samples)
+    distances = np.linalg.norm((training[chosen][:, None].astype(float) - training[None]).reshape(3, 50, -1), axis=2)
+    for k in (1, 2):
+        expected = training[distances.argsort(axis=1)[:, k]]
+        assert (rows[f"nearest {k + 1}"].permute(0, 2, 3, 1).numpy() * 255).round().astype(
+            np.uint8
+        ).tolist() == expected.tolist()

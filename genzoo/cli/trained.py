@@ -75,3 +75,20 @@ def decode(folder: Path, latents: Path, out: Path, parts: tuple, plugins: tuple)
     with shown() as report:
         num = trained.decode(folder, latents, out, parts or ("y",), plugins=plugins, progress=report)
     click.echo(f"{num:,} images in {out}")
+
+
+@click.command()
+@run_argument
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the pictures. [default: RUN/panels]")
+@click.option("--part", default="y", show_default=True, help="y, or a branch or map by name (y1, y2, sigma).")
+@plugin_option
+def panels(folder: Path, out: Path | None, part: str, plugins: tuple) -> None:
+    """Draw what the latent of a run holds: ways between images (also animated), its most active variables, neighbours.
+
+    The neighbours are the training images nearest to samples by the distance of their pixels; by that of features:
+    genzoo neighbors RUN DATASET:train.
+    """
+    from genzoo import trained
+
+    for path in trained.panels(folder, out, part=part, plugins=plugins):
+        click.echo(path)

@@ -1,6 +1,6 @@
 """What a model makes, as walls of images for a page: reconstructions, samples, traversals."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,12 +48,14 @@ def draw(
         x = read(chosen := Spread(images, NUM_RECONSTRUCTIONS), slice(len(chosen))).to(device).float() / 255
         mean = model.encode(x).mean
         about = f"{len(x)} images of the split {split}, spread evenly over it, decoded from the mean of their posterior"
-        walls = [_wall("reconstruction", "Reconstructions", about, _decoded(model, mean), x=x)]
+        walls = [_wall("reconstruction", "Reconstructions", about, decoded(model, mean), x=x)]
         for name, sampler in samplers.items():
             z = sampler.sample(NUM_GRID, torch.Generator().manual_seed(seed)).to(device)
             about = f"{len(z)} samples, latents from the sampler {name}, seed {seed}, not selected"
-            walls.append(_wall(f"sampler {name}", f"Samples: {name}", about, _decoded(model, z)))
-        walls += _traversals(model, images, mean[:1], device)
+            walls.append(_wall(f"sampler {name}", f"Samples: {name}", about, decoded(model, z)))
+        names, z, about = traversal(model, images, mean[:1])
+        if names:
+            walls.append(_wall("traversal", "Traversals", about, decoded(model, z), rows=names))
     return walls
 
 
@@ -74,7 +76,7 @@ def beside(
     made = {}
     for name, model in models.items():
         with evaluating(model):
-            made[name] = _decoded(model, model.encode(x.to(next(model.parameters()).device)).mean)
+            made[name] = decoded(model, model.encode(x.to(next(model.parameters()).device)).mean)
     about = f"the same {len(x)} images of the split {split}, spread evenly over it, decoded by each run"
     walls = [_rows("reconstruction", "Reconstructions", about, made, x)]
     for sampler in dict.fromkeys(sampler for fitted in samplers.values() for sampler in fitted):
@@ -83,7 +85,7 @@ def beside(
             if sampler in fitted:
                 drawn[name] = fitted[sampler].sample(NUM_BESIDE, torch.Generator().manual_seed(seed))
                 with evaluating(models[name]):
-                    made[name] = _decoded(models[name], drawn[name].to(next(models[name].parameters()).device))
+                    made[name] = decoded(models[name], drawn[name].to(next(models[name].parameters()).device))
         first, *others = drawn.values()
         same = all(other.shape == first.shape and torch.equal(other, first) for other in others)
         about = "decoded from the same latents" if same else "each run's own latents, which are not the same"
@@ -111,11 +113,14 @@ def _crossed_out(images: np.ndarray) -> np.ndarray:
     return blank
 
 
-def _traversals(model: nn.Module, images: np.ndarray, start: Tensor, device: torch.device | str) -> Iterator[Wall]:
-    """The most active variables of a vector or channels of a map, one a row; nothing where the latent is codes."""
+def traversal(model: nn.Module, images: np.ndarray, start: Tensor) -> tuple[list[str], Tensor, str]:
+    """Names of the most active variables of a vector, or channels of a map; latents, NUM_STEPS a name; and how they go.
+
+    No names where the latent is codes: between two codes there is nothing. start: 1 *latent, what all else stays at.
+    """
     if getattr(model.latent, "num_codes", None):
-        return
-    means, _ = encode(model, Spread(images, NUM_ENCODED), device, BATCH)
+        return [], start[:0], ""
+    means, _ = encode(model, Spread(images, NUM_ENCODED), start.device, BATCH)
     rest = tuple(range(2, means.ndim))
     by_variable = means.mean(dim=rest) if rest else means  # of a map: its channels
     spread, center = by_variable.std(dim=0, correction=0), by_variable.mean(dim=0)
@@ -128,11 +133,10 @@ def _traversals(model: nn.Module, images: np.ndarray, start: Tensor, device: tor
     what = "channels of the latent map" if rest else "latent variables"
     about = (f"the {len(active)} most active {what}, one a row, from {REACH:g} standard deviations of its mean over "
              f"{len(means)} images below to {REACH:g} above; everything else as the first image has it")  # fmt: skip
-    rows = [f"z{d} (sd {spread[d].item():.2f})" for d in active.tolist()]
-    yield _wall("traversal", "Traversals", about, _decoded(model, z), rows=rows)
+    return [f"z{d} (sd {spread[d].item():.2f})" for d in active.tolist()], z, about
 
 
-def _decoded(model: nn.Module, z: Tensor) -> Composition:
+def decoded(model: nn.Module, z: Tensor) -> Composition:
     """model.decode in batches."""
     made = [model.decode(latents) for latents in z.split(BATCH)]
     return Composition(
