@@ -1,12 +1,9 @@
 """What the annotation of an option says: in words, and which values fit it."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import repeat
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BeforeValidator, PlainValidator, WrapValidator
 from pydantic.fields import FieldInfo
 
 
@@ -62,63 +59,32 @@ def _bounds(mark: Any) -> list[tuple[str, Any]]:
     return [(sign, value) for name, sign in BOUNDS.items() if (value := getattr(mark, name, None)) is not None]
 
 
-def misfits(annotation: Any, value: Any, place: tuple) -> list[tuple[tuple, str, Any]]:
-    """(place, message, value) of whatever pydantic would turn into a number or boolean: '3' into 3, 1 into true.
+def alternatives(annotation: Any) -> bool:
+    """Whether an option takes values of several types, null aside."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return alternatives(arguments[0])
+    return origin in (Union, UnionType) and sum(inner is not type(None) for inner in arguments) > 1
+
+
+def exact(schema: Any) -> Any:
+    """A pydantic schema whose numbers and booleans take no words, and booleans no numbers; 1e3 is an integer.
 
     pydantic's own strict mode would refuse a list for a tuple, too, and words for a path.
     """
-    types = list(_alternatives(annotation))
-    if isinstance(value, list | tuple):
-        found = (
-            [
-                error
-                for i, (item, inner) in enumerate(zip(value, _items(kind), strict=False))
-                for error in misfits(inner, item, (*place, i))
-            ]
-            for kind in types
-            if get_origin(kind) in (list, tuple)
-        )
-        return min(found, key=len, default=[])
-    converted = any(_bare(inner) in (bool, int, float) for inner in types)
-    if not isinstance(value, str | int | float) or not converted or any(_takes(inner, value) for inner in types):
-        return []
-    given = str(value).lower() if isinstance(value, bool) else repr(value)
-    return [(place, f"expected {words(annotation)}, not {given}", value)]
+    if isinstance(schema, dict) and schema.get("type") in ("int", "float", "bool"):
+        if schema["type"] == "int" and not schema.get("strict"):
+            inner = {**schema, "strict": True}
+            schema.clear()
+            schema |= {"type": "function-before", "function": {"type": "no-info", "function": _whole}, "schema": inner}
+        else:
+            schema["strict"] = True
+    elif isinstance(schema, dict | list | tuple):
+        for key, inner in schema.items() if isinstance(schema, dict) else enumerate(schema):
+            if key not in ("default", "metadata", "expected"):
+                exact(inner)
+    return schema
 
 
-def _alternatives(annotation: Any) -> Iterator[Any]:
-    """The types that a field may hold, one by one; those that a validator parses keep their marks."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in (Union, UnionType):
-        for inner in arguments:
-            yield from _alternatives(inner)
-    elif origin is Annotated and not any(
-        isinstance(mark, BeforeValidator | PlainValidator | WrapValidator) for mark in arguments[1:]
-    ):
-        yield from _alternatives(arguments[0])
-    else:
-        yield annotation
-
-
-def _items(annotation: Any) -> Iterable[Any]:
-    """The type of each item of a `list[...]` or `tuple[...]`."""
-    arguments = get_args(annotation)
-    return arguments if get_origin(annotation) is tuple and arguments[-1:] != (...,) else repeat(arguments[0])
-
-
-def _bare(annotation: Any) -> Any:
-    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-
-
-def _takes(annotation: Any, value: Any) -> bool:
-    """Whether one of the `_alternatives` takes a value that is no list as it is; types of other libraries take all."""
-    if get_origin(annotation) is Annotated and not isinstance(value, bool):
-        return True
-    inner = _bare(annotation)
-    if get_origin(inner) is Literal:
-        return any(type(value) is type(one) and value == one for one in get_args(inner))
-    if inner in (bool, str, type(None)):
-        return isinstance(value, inner)
-    if inner in (int, float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return get_origin(inner) not in (list, tuple)
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -8,36 +8,76 @@ from pydantic import BaseModel, BeforeValidator, SerializeAsAny, TypeAdapter, Va
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, to_jsonable_python
 
-from genzoo.annotations import OneOf, annotation_of, misfits, words
-from genzoo.errors import UserError, nearest, reason
+from genzoo.annotations import OneOf, alternatives, annotation_of, exact, words
+from genzoo.errors import UserError, nearest, quoted, reason
 from genzoo.parts import lacking
 from genzoo.registry import Registry
 
 
 class Strict(BaseModel, extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False):
-    """A frozen settings node; an unknown key is an error that names the nearest known one."""
+    """A frozen settings node; an unknown key is an error that names the nearest known one, a wrong type is one too."""
 
-    @model_validator(mode="before")
     @classmethod
-    def _refuse_unknown_keys_and_other_types(cls, values: Any) -> Any:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        return exact(handler(source))
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explained(cls, values: Any, handler: Any) -> Any:
         if isinstance(values, dict):
             values = {key: _named(cls.model_fields.get(key), value) for key, value in values.items()}
-            options = ", ".join(cls.model_fields)
-            unknown = [key for key in values if key not in cls.model_fields]
+        try:
+            return handler(values)
+        except ValidationError as error:
+            if not isinstance(values, dict):
+                raise
+            lines = error.errors(include_url=False)
+            unknown = [line["loc"][0] for line in lines if line["type"] == "extra_forbidden" and len(line["loc"]) == 1]
             close = {key: nearest(str(key), cls.model_fields) for key in unknown[:20]}  # more are never shown
-            errors = [(key, f"unknown option{close.get(key, '')} (options: {options})", values[key]) for key in unknown]
-            parsed = {  # by validators of their own, which say themselves what they take
-                key
-                for validator in cls.__pydantic_decorators__.field_validators.values()
-                if validator.info.mode != "after"
-                for key in validator.info.fields
-            }
-            for key, field in cls.model_fields.items():
-                if key in values and key not in parsed:
-                    errors += misfits(annotation_of(field), values[key], (key,))
-            if errors:
-                raise located(cls, errors)
-        return values
+            raise ValidationError.from_exception_data(cls.__name__, list(_told(cls, lines, values, close))) from None
+
+
+def _told(
+    model: type["Strict"], lines: list[Any], values: dict[str, Any], close: dict[Any, str]
+) -> Iterator[InitErrorDetails]:
+    """pydantic's errors in a recipe's words; of the alternatives that an option has, one error for all."""
+    told: set[Any] = set()
+    for line in lines:
+        key, rest = (line["loc"] or (None,))[0], line["loc"][1:]
+        field = model.model_fields.get(key)
+        if line["type"] == "extra_forbidden" and not rest:
+            text = f"unknown option{close.get(key, '')} (options: {', '.join(model.model_fields)})"
+        elif field is None or key not in values or line["type"] in ("genzoo", "part", "value_error", "missing"):
+            text = line["msg"] if line["type"] in ("genzoo", "part") else None
+        elif alternatives(annotation_of(field)) and rest and not isinstance(rest[0], int):
+            if key in told:
+                continue
+            told.add(key)
+            line = {**line, "loc": (key,), "input": values[key], "type": "genzoo"}
+            text = f"expected {words(annotation_of(field))}, not {_given(values[key])}"
+        elif line["type"] in NUMBERS:
+            wanted = words(annotation_of(field)) if not rest else NUMBERS[line["type"]]
+            text, line = f"expected {wanted}, not {_given(line['input'])}", {**line, "type": "genzoo"}
+        else:
+            text = None
+        kind = line["type"] if text is None else "genzoo" if line["type"] == "extra_forbidden" else line["type"]
+        yield InitErrorDetails(
+            type=kind if text is None else PydanticCustomError(kind, "{message}", {"message": text}),
+            loc=line["loc"],
+            input=line["input"],
+            ctx=line.get("ctx", {}),
+        )
+
+
+NUMBERS = {"int_type": "int", "int_from_float": "int", "float_type": "float", "bool_type": "bool"}
+
+
+def _given(value: Any) -> str:
+    return (
+        {True: "true", False: "false", None: "null"}[value]
+        if value is None or isinstance(value, bool)
+        else quoted(value)
+    )
 
 
 def _named(field: FieldInfo | None, value: Any) -> Any:
