@@ -160,7 +160,8 @@ def run_bare(base_dim: int, size: int, steps: int, turn: int, precision: str, fo
     Turns(objective, turn, steps)
     for i in range(steps):
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
-            loss = objective(model, batches[i % len(batches)], step)["loss"]
+            x = batches[i % len(batches)]
+            loss = objective(model(x), x, step, model)["loss"]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -178,7 +179,7 @@ def run_lightning(base_dim: int, size: int, steps: int, turn: int, precision: st
             self.model, self.objective = model, objective
 
         def training_step(self, batch, index):
-            terms = self.objective(self.model, batch[0], torch.zeros((), device=self.device))
+            terms = self.objective(self.model(batch[0]), batch[0], torch.zeros((), device=self.device), self.model)
             self.log_dict({name: term.detach() for name, term in terms.items()}, sync_dist=True)
             return terms["loss"]
 

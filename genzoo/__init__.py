@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from genzoo.registry import DATASETS, DECODERS, ENCODERS, FEATURES, HEADS, LATENTS, OBJECTIVES, SAMPLERS
+from genzoo.registry import DATASETS, DECODERS, ENCODERS, FEATURES, HEADS, LATENTS, OBJECTIVES, PRIORS, SAMPLERS, TERMS
 
 __version__ = "0.1.0"
-__all__ = ["DATASETS", "DECODERS", "ENCODERS", "FEATURES", "HEADS", "LATENTS", "OBJECTIVES", "SAMPLERS"]
-__all__ += ["Composition", "Config", "load"]
+__all__ = ["DATASETS", "DECODERS", "ENCODERS", "FEATURES", "HEADS", "LATENTS", "OBJECTIVES", "PRIORS", "SAMPLERS"]
+__all__ += ["TERMS", "Composition", "Config", "load"]
 
 if TYPE_CHECKING:
     from genzoo.config import Config

@@ -1,6 +1,7 @@
 """Blocks that several parts share. Sizes are explicit; nothing here is chosen by a recipe."""
 
 import itertools
+from contextlib import AbstractContextManager, nullcontext
 from math import prod
 
 import torch
@@ -162,3 +163,23 @@ def padded(x: Tensor, height: int, width: int) -> Tensor:
     """b c h w in the centre of zeros."""
     below, right = height - x.shape[2], width - x.shape[3]
     return F.pad(x, (right // 2, right - right // 2, below // 2, below - below // 2)) if below or right else x
+
+
+def in_float32(x: Tensor) -> AbstractContextManager:
+    """Autocast off on the device of x: sums over thousands of pixels, and exp(), need float32."""
+    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
+
+
+def per_image(nats: Tensor) -> Tensor:
+    """b *any -> 0-d: the sum over each image's elements, the mean over the batch."""
+    return nats.reshape(len(nats), -1).sum(1).mean()
+
+
+@torch.no_grad()
+def mean_of_processes(mean: Tensor) -> Tensor:
+    """A mean over this process's images -> over those of all processes that train together."""
+    mean = mean.detach().clone()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(mean, op=torch.distributed.ReduceOp.SUM)
+        mean = mean / torch.distributed.get_world_size()
+    return mean

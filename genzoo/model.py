@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genzoo.config import Strict, build, part
-from genzoo.errors import UserError, reason
-from genzoo.parts import Composition, Posterior, Shape
-from genzoo.registry import ENCODERS, HEADS, LATENTS, imported
+from genzoo.densities import StandardNormal
+from genzoo.parts import Composition, Pass, Posterior, Shape
+from genzoo.registry import ENCODERS, HEADS, LATENTS, PRIORS, imported
 
 
 class ModelConfig(Strict):
@@ -19,6 +19,7 @@ class ModelConfig(Strict):
 
     encoder: part(ENCODERS) = {"name": "resnet"}
     latent: part(LATENTS) = {"name": "gaussian"}
+    prior: part(PRIORS) | None = Field(None, description="a learned prior, trained with the model; null: the latent's")
     head: part(HEADS) = {"name": "split"}
     batch_norm_momentum: float | None = Field(
         None,
@@ -32,7 +33,7 @@ class ModelConfig(Strict):
 class Model(nn.Module):
     """An autoencoder with a density on its latent.
 
-    image_shape: (c, h, w). latent_shape: of one latent.
+    image_shape: (c, h, w). latent_shape: of one latent. prior: the learned one, None where the latent's own holds.
     """
 
     def __init__(self, config: ModelConfig, image_shape: Shape):
@@ -42,15 +43,19 @@ class Model(nn.Module):
         self.latent = build(LATENTS, config.latent, in_shape=self.encoder.out_shape)
         self.head = build(HEADS, config.head, in_shape=self.latent.out_shape, image_shape=image_shape)
         self.latent_shape = self.latent.shape
+        self.prior = None
+        if config.prior is not None:
+            self.prior = build(PRIORS, config.prior, latent_shape=self.latent_shape, image_shape=image_shape)
         if config.batch_norm_momentum is not None:
             for module in self.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.momentum = config.batch_norm_momentum
 
-    def forward(self, x: Tensor) -> tuple[Posterior, Composition]:
-        """b c h w in [0, 1] -> q(z|x), and the composition decoded from one draw of it."""
+    def forward(self, x: Tensor) -> Pass:
+        """b c h w in [0, 1] -> q(z|x), one draw of it, and the composition decoded from that."""
         posterior = self.encode(x)
-        return posterior, self.decode(posterior.sample())
+        z = posterior.sample()
+        return Pass(posterior, z, self.decode(z))
 
     def encode(self, x: Tensor) -> Posterior:
         """b c h w in [0, 1] -> q(z|x). ValueError for images of another size or type."""
@@ -64,54 +69,35 @@ class Model(nn.Module):
             raise _unfit("latents", self.latent_shape, z)
         return self.head(self.latent.expand(z))
 
+    def kl(self, posterior: Posterior, z: Tensor) -> Tensor:
+        """KL(q(z|x) || p(z)) in nats, b *any: of every element where it separates, else of the image.
+
+        In closed form where there is one, else estimated at the draw z of q; p: the learned prior, or the latent's own.
+        """
+        return posterior.kl(z) if self.prior is None else posterior.log_prob(z) - self.log_prior(z)
+
+    @property
+    def has_prior(self) -> bool:
+        return self.prior is not None or self.latent.prior is not None
+
+    @property
+    def has_standard_normal_prior(self) -> bool:
+        return self.prior is None and isinstance(self.latent.prior, StandardNormal)
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """b *latent_shape -> log p(z), b, nats."""
+        return self.latent.prior.log_prob(z) if self.prior is None else self.prior.log_prob(z, self)
+
+    def sample_prior(self, num: int, generator: torch.Generator) -> Tensor:
+        """z ~ p(z), num *latent_shape, float32 on the CPU. generator: on the CPU."""
+        if self.prior is None:
+            return self.latent.prior.sample(num, generator).cpu().float()
+        return self.prior.sample(num, generator, self).cpu().float()
+
 
 def _unfit(what: str, shape: Shape, x: Tensor) -> ValueError:
     wanted = " x ".join(map(str, ("b", *shape)))
     return ValueError(f"this model takes {what}, {wanted}; got {x.dtype} {tuple(x.shape)}")
-
-
-def trace(config: ModelConfig, image_shape: Shape, num: int = 2) -> dict[str, Shape]:
-    """Run `num` images of zeros through the model on the meta device (no memory, no data, no arithmetic).
-
-    Returns stage -> shape without the batch. UserError when a part refuses the size or the number of images, or makes
-    another shape than it declares.
-    """
-    with torch.device("meta"):
-        model = Model(config, image_shape)
-        x = torch.zeros(num, *image_shape)
-        stages: dict[str, Shape] = {}
-
-        def stage(name: str, made: Tensor, declared: Shape) -> Tensor:
-            if tuple(made.shape) != (num, *declared):
-                raise UserError(f"{name} makes shape {tuple(made.shape[1:])}, but {tuple(declared)} was due")
-            stages[name] = tuple(declared)
-            return made
-
-        with watched(model) as running:
-            try:
-                features = stage(f"encoders/{config.encoder.name}", model.encoder(x), model.encoder.out_shape)
-                posterior = model.latent(features)
-                running.append(name := f"latents/{config.latent.name}")  # its methods are not watched
-                z = stage(name, posterior.sample(), model.latent.shape)
-                expanded = stage(f"{name} expanded", model.latent.expand(z), model.latent.out_shape)
-                running.pop()
-                composition = model.head(expanded)
-                name = f"heads/{config.head.name}"
-                stage(name, composition.image, image_shape)
-                for branch, image in composition.branches.items():
-                    stage(f"{name} {branch}", image, image_shape)
-                for part, weights in composition.maps.items():
-                    channels = weights.shape[1] if weights.ndim == 4 and weights.shape[1] == 1 else image_shape[0]
-                    stage(f"{name} {part}", weights, (channels, *image_shape[1:]))
-            except UserError:
-                raise
-            except Exception as error:  # a plugin's forward may fail in any way
-                part = running[-1] if running else "the model"
-                message = error if isinstance(error, ValueError) else reason(error)
-                images = f"{'x'.join(map(str, image_shape))} images"
-                alone = " that come alone (train.batch_size / train.grad_accumulation is 1)" if num == 1 else ""
-                raise UserError(f"{part} fails on {images}{alone}: {message}") from error
-    return stages
 
 
 @contextmanager

@@ -9,9 +9,9 @@ Shapes are tuples without the batch dimension; `b c h w` images are float32 in [
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,13 +21,32 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 
+# What a part can need of its partners, in the words of messages; `offers` of genzoo/partners.py finds what is there.
+CAPABILITIES = {
+    "kl": "a latent with a KL divergence",
+    "kl of every element": "a latent whose KL divergence is known for every element",
+    "posterior density": "a latent whose posterior has a density (`log_prob`)",
+    "prior": "a model with a prior to draw latents from",
+    "prior density": "a model whose prior has a density (`log_prob`)",
+    "codes": "a latent of discrete codes",
+    "flat latent": "a flat latent, of shape (n,)",
+    "latent map": "a latent map, of shape (c, h, w)",
+    "likelihood": "a head that gives a likelihood (`log_prob`)",
+    "maps": "a head that mixes branches by maps",
+}
+
+
 @dataclass
 class Composition:
     """What a head makes. Panels, scores and exports walk `maps` and `branches` by name and know no head."""
 
-    image: Tensor  # b c h w in [0, 1]: the model's output, the only thing a loss is put on
+    image: Tensor  # b c h w in [0, 1]: the model's output, which losses are put on (a likelihood's mean)
     branches: dict[str, Tensor] = field(default_factory=dict)  # images of their own, b c h w in [0, 1] (y1, y2)
     maps: dict[str, Tensor] = field(default_factory=dict)  # how they were mixed, b 1|c h w in [0, 1] (sigma)
+    # log p(x|z) of images x, b c h w in [0, 1] -> b, nats per image, float32; None where the head says nothing of it.
+    log_prob: Callable[[Tensor], Tensor] | None = None
+    # Whether that is the mass of the 256 pixel levels, which alone gives bits per dimension, or a density on [0, 1].
+    on_levels: bool = False
 
     @property
     def parts(self) -> dict[str, Tensor]:
@@ -36,16 +55,46 @@ class Composition:
 
 
 class Posterior(Protocol):
-    """q(z|x) of a batch; `latent` is the latent's own shape."""
+    """q(z|x) of a batch; `latent` is the latent's own shape. All in float32.
 
-    mean: Tensor  # b *latent
-    variance: Tensor  # b *latent
+    `z` is always one floating-point tensor: a discrete latent's are its quantised vectors, with the straight-through
+    gradient in `sample`; a hierarchical one's the noise of all groups in standard coordinates.
+    """
+
+    mean: Tensor  # b *latent: the point that stands for the image, which reconstructions decode
+    variance: Tensor  # b *latent: zeros where there is no spread
 
     def sample(self, generator: Generator | None = None) -> Tensor:
         """Reparameterised draw, b *latent."""
 
-    def kl(self) -> Tensor:
-        """KL(q(z|x) || p(z)) in nats of every latent element, b *latent: sum it for nats per image."""
+    # Optional, each absent where it is not defined:
+    # `kl(z) -> b *any`: KL(q(z|x) || the latent's own prior) in nats, closed form, or estimated at the draw z where
+    #     there is none; of every latent element where it separates. Its sum is the nats per image.
+    # `log_prob(z) -> b`: log q(z|x), nats; z may have further dimensions in front, against which the batch broadcasts.
+    # `penalties() -> {name: b}`: what is charged beside the KL: a commitment, the norm of a deterministic code.
+
+
+class Prior(Protocol):
+    """`Prior(config, latent_shape=..., image_shape=(c, h, w))`, an nn.Module: p(z), trained and saved with the model.
+
+    The KL is then log q(z|x) - log p(z) at the draw. model: has `encode`, `latent`, ... (genzoo/model.py).
+    """
+
+    def log_prob(self, z: Tensor, model) -> Tensor:
+        """b *latent_shape -> b, nats."""
+
+    def sample(self, num: int, generator: Generator, model) -> Tensor:
+        """num *latent_shape; chance comes from the generator, which is on the CPU, alone."""
+
+
+@dataclass
+class Pass:
+    """What one forward pass of the model made."""
+
+    posterior: Posterior
+    z: Tensor  # b *latent_shape: the draw of the posterior that was decoded
+    composition: Composition
+    loss: Tensor | None = None  # the objective's, 0-d with its graph, once it is known: for terms that weigh against it
 
 
 class Encoder(Protocol):
@@ -62,12 +111,18 @@ class Latent(Protocol):
 
     shape: Shape  # of one latent
     out_shape: Shape  # of the features that `expand` hands to the head
+    # Its own prior: `sample(num, generator) -> num *shape` and `log_prob(z) -> b`, such as genzoo.densities has them;
+    # None where it has none.
+    prior: Any
 
     def __call__(self, features: Tensor) -> Posterior:
         """b *in_shape -> posterior."""
 
     def expand(self, z: Tensor) -> Tensor:
-        """b *shape -> b *out_shape."""
+        """b *shape -> b *out_shape. A discrete latent takes any z, to the nearest codes first."""
+
+    # Only where the latent is discrete: `num_codes: int`; `codes(z) -> b *grid`, int64 below num_codes;
+    # `vectors(codes) -> z`.
 
 
 class Decoder(Protocol):
@@ -87,19 +142,39 @@ class Head(Protocol):
 class Objective(Protocol):
     """`Objective(config, image_shape=(c, h, w))`, an nn.Module: its parameters are trained, its buffers saved."""
 
-    def __call__(self, model, x: Tensor, step: Tensor) -> dict[str, Tensor]:
+    def __call__(self, made: Pass, x: Tensor, step: Tensor, model) -> dict[str, Tensor]:
         """Scalars to log, detached but for "loss". x: b c h w; step: 0-d integer tensor, optimizer steps done.
 
-        model(x) -> (Posterior, Composition); it has `encode`, `decode` and the parts, as in genzoo/model.py.
+        made: the model's pass over x; an objective that needs more draws calls the model again (`encode`, `decode`,
+        `kl`, ... of genzoo/model.py).
         Keys by convention: "loss", "rec" and "kl" (nats per image), "mse" (per pixel), "gamma", "beta".
         """
+
+    # Optional: `needs: tuple[str, ...]`, names of CAPABILITIES that the model must have, of the class or of the object;
+    # `log_prob(composition, x) -> b`, the log-likelihood it charges, nats per image, where that is a density.
+
+
+class Term(Protocol):
+    """`Term(config, image_shape=(c, h, w))`, an nn.Module: something that is charged beside any objective.
+
+    Its parameters are trained (a critic's), its buffers saved; frozen networks are kept out of its module tree (in a
+    tuple). Its Config has `weight`, which the loss is proportional to, but for a loss of parameters of its own.
+    """
+
+    def __call__(self, made: Pass, x: Tensor, step: Tensor, model) -> dict[str, Tensor]:
+        """Scalars to log, detached but for "loss", which is added to the objective's. As of an Objective."""
+
+    # Optional: `needs`, as of an Objective; `param_groups() -> [{"params": [...], "lr": ..., "betas": ...}]`, those of
+    # its parameters that are trained in another way than the model's.
 
 
 class Sampler(Protocol):
     """`Sampler(config, latent_shape=...)`, an nn.Module whose state_dict is everything `fit` learned."""
 
     needs_fit: ClassVar[bool]  # False: `fit` is there all the same, and does nothing
-    # Optional: `fit_split: str`, the split whose posteriors are learned ("train"); `protocol: dict`, for its scores.
+    # Optional: `fit_split: str`, the split whose posteriors are learned ("train"); `protocol: dict`, for its scores;
+    # `needs`, as of an Objective; `bind(model)`, called with the trained model before `fit` and `sample` (what it keeps
+    # of it is no submodule, for that would be saved).
 
     def fit(self, mean: Tensor, variance: Tensor, seed: int) -> None:
         """Learn the aggregate posterior from the posteriors of n images: mean and variance, n *latent_shape, CPU."""
@@ -171,9 +246,11 @@ class Features(Protocol):
 PROTOCOLS: dict[str, type] = {
     "encoders": Encoder,
     "latents": Latent,
+    "priors": Prior,
     "decoders": Decoder,
     "heads": Head,
     "objectives": Objective,
+    "terms": Term,
     "samplers": Sampler,
     "datasets": Dataset,
     "features": Features,

@@ -5,7 +5,7 @@ import os
 import shlex
 from pathlib import Path
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from genzoo.config import Config, Strict, part
 from genzoo.edits import apply
@@ -14,7 +14,7 @@ from genzoo.evaluation.config import EvaluationConfig
 from genzoo.model import ModelConfig
 from genzoo.plugin_files import load_named
 from genzoo.recipe_file import COMMAND_LINE, Place, dump, explain_all, find, load, parse
-from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
+from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS, TERMS
 from genzoo.training.config import TrainConfig
 
 log = logging.getLogger("genzoo")
@@ -29,6 +29,7 @@ class Recipe(Strict):
     data: part(DATASETS) = "digits"
     model: ModelConfig = ModelConfig()
     objective: part(OBJECTIVES) = "elbo"
+    terms: list[part(TERMS)] = Field([], description="what is charged beside the objective, each with its weight")
     train: TrainConfig = TrainConfig()
     samplers: list[part(SAMPLERS)] = ["prior"]
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -38,13 +39,13 @@ class Recipe(Strict):
     def evaluation_seed(self) -> int:
         return self.seed if self.evaluation.seed is None else self.evaluation.seed
 
-    @field_validator("samplers")
+    @field_validator("samplers", "terms")
     @classmethod
-    def _distinct(cls, samplers: list[Config]) -> list[Config]:
-        names = [sampler.name for sampler in samplers]
+    def _distinct(cls, parts: list[Config], info: ValidationInfo) -> list[Config]:
+        names = [part.name for part in parts]
         if len(set(names)) < len(names):
-            raise ValueError("every sampler once: their names tell the scores apart")
-        return samplers
+            raise ValueError(f"every {info.field_name[:-1]} once: their names tell the scores apart")
+        return parts
 
     def to_yaml(self) -> str:
         return dump(self.model_dump(mode="json"))

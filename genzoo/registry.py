@@ -222,6 +222,7 @@ ENCODERS = Registry(
     },
 )
 LATENTS = Registry("latents", {"gaussian": "latents.gaussian:GaussianLatent"})
+PRIORS = Registry("priors", {})
 DECODERS = Registry(
     "decoders",
     {
@@ -239,6 +240,7 @@ HEADS = Registry(
     },
 )
 OBJECTIVES = Registry("objectives", {"elbo": "objectives.elbo:ELBO"})
+TERMS = Registry("terms", {})
 SAMPLERS = Registry(
     "samplers",
     {
@@ -277,7 +279,7 @@ FEATURES = Registry(
 
 KINDS = {
     registry.kind: registry
-    for registry in (ENCODERS, LATENTS, DECODERS, HEADS, OBJECTIVES, SAMPLERS, DATASETS, FEATURES)
+    for registry in (ENCODERS, LATENTS, PRIORS, DECODERS, HEADS, OBJECTIVES, TERMS, SAMPLERS, DATASETS, FEATURES)
 }
 
 

@@ -18,12 +18,13 @@ from genzoo.data.store import Split, prepare
 from genzoo.doctor import used
 from genzoo.errors import UserError
 from genzoo.files import check_writable
-from genzoo.model import Model, trace
+from genzoo.model import Model
 from genzoo.parts import Dataset, Sampler
 from genzoo.progress import shown
 from genzoo.recipe import Recipe
-from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS
+from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS, TERMS
 from genzoo.run_folder import RunFolder
+from genzoo.tracing import refuse_misfits, trace
 
 if TYPE_CHECKING:
     from genzoo.launch import Launch
@@ -38,18 +39,29 @@ class Parts:
 
     dataset: Dataset
     objective: torch.nn.Module
+    terms: dict[str, torch.nn.Module]
     samplers: dict[str, Sampler]
 
 
 def build_parts(recipe: Recipe) -> Parts:
-    """Build every part at the dataset's image size (the model on the meta device). UserError names one that fails."""
+    """Build every part at the dataset's image size (the model on the meta device). UserError names one that fails.
+
+    Random first weights, such as a critic's, are those of the recipe's seed.
+    """
     dataset = build(DATASETS, recipe.data)
+    shape = dataset.image_shape
     num = recipe.train.batch_size // recipe.train.grad_accumulation
-    stages = trace(recipe.model, dataset.image_shape, max(1, min(2, num)))
-    latent_shape = stages[f"latents/{recipe.model.latent.name}"]
-    samplers = {config.name: build(SAMPLERS, config, latent_shape=latent_shape) for config in recipe.samplers}
-    objective = build(OBJECTIVES, recipe.objective, image_shape=dataset.image_shape)
-    return Parts(dataset, objective, samplers)
+    traced = trace(recipe.model, shape, max(1, min(2, num)))
+    torch.manual_seed(recipe.seed)
+    objective = build(OBJECTIVES, recipe.objective, image_shape=shape)
+    terms = {config.name: build(TERMS, config, image_shape=shape) for config in recipe.terms}
+    users = {f"objectives/{recipe.objective.name}": objective}
+    users |= {f"terms/{name}": term for name, term in terms.items()}
+    users |= {f"samplers/{config.name}": SAMPLERS.get(config.name) for config in recipe.samplers}
+    refuse_misfits(users, traced.offers, recipe.model, shape)
+    samplers = {config.name: build(SAMPLERS, config, latent_shape=traced.latent_shape) for config in recipe.samplers}
+    refuse_misfits({f"samplers/{k}": v for k, v in samplers.items()}, traced.offers, recipe.model, shape)
+    return Parts(dataset, objective, terms, samplers)
 
 
 def run(
@@ -92,16 +104,17 @@ def _run(
             for place in [place for place, owner in used(recipe).items() if owner == "__main__"]:
                 log.warning("%s is registered in a notebook or script: only there can this run be loaded again", place)
             if begins:
-                pretrained.fetch([recipe.model, recipe.objective])
+                pretrained.fetch([recipe.model, recipe.objective, *recipe.terms])
             for metric, reason in missing(recipe.evaluation):
                 log.warning("%s will be skipped (`genzoo eval %s` adds it later): %s", metric, folder, reason)
         splits = prepare_splits(parts, recipe)
     torch.manual_seed(recipe.seed)
     model = Model(recipe.model, parts.dataset.image_shape)
+    trained = [model, parts.objective, *parts.terms.values()]
     if begins:
-        for module in (model, parts.objective):
+        for module in trained:
             pretrained.load(module)
-    folder.refuse_small_disk(planned_checkpoint_bytes(model, parts.objective, recipe.train))
+    folder.refuse_small_disk(planned_checkpoint_bytes(trained, recipe.train))
 
     with folder.locked() if launch.is_main else nullcontext(), folder.said_how_to_go_on():
         if launch.is_main:
@@ -112,23 +125,24 @@ def _run(
             folder.write_recipe(recipe)
             folder.write_lock(recipe, splits, command, launch.num, resume)
         x = read(splits[recipe.evaluation.reference].images, slice(12)).float() / 255
-        z = torch.randn(len(x), *model.latent_shape, generator=torch.Generator().manual_seed(recipe.seed))
 
         @torch.no_grad()
         def draw(model: Model, step: int) -> dict[str, Path]:
             device = next(model.parameters()).device
-            made = model.decode(model.encode(x.to(device)).mean)
             files = {
                 kind: folder.path / "panels" / f"step-{step:08d}_{kind}.png" for kind in ("reconstruction", "sample")
             }
-            panel(made, files["reconstruction"], x=x)
-            panel(model.decode(z.to(device)), files["sample"])
-            return files
+            panel(model.decode(model.encode(x.to(device)).mean), files["reconstruction"], x=x)
+            if model.has_prior:
+                z = model.sample_prior(len(x), torch.Generator().manual_seed(recipe.seed))
+                panel(model.decode(z.to(device)), files["sample"])
+            return {kind: file for kind, file in files.items() if file.exists()}
 
         images = splits["train"].images
-        summary = train(model, parts.objective, images, recipe.train, folder=folder.path, seed=recipe.seed,
-                        resume=resume, panel=draw, profile=profile,
-                        metadata={"recipe": recipe.to_yaml()})  # fmt: skip
+        summary = train(
+            model, parts.objective, images, recipe.train, terms=parts.terms, folder=folder.path, seed=recipe.seed,
+            resume=resume, panel=draw, profile=profile, metadata={"recipe": recipe.to_yaml()},
+        )  # fmt: skip
         if launch.is_main:  # what training cost is known now, whatever becomes of the scores
             made = folder.metrics()  # of a run that had ended, scores that still hold
             kept = made if made.get("train", {}).get("steps") == summary["steps"] else {"name": recipe.name}

@@ -19,6 +19,7 @@ from genzoo.evaluation.evaluate import _decode
 from genzoo.evaluation.posteriors import encode
 from genzoo.evaluation.split import SplitDiagnostics
 from genzoo.features import clip, inception
+from genzoo.files import sha256
 from genzoo.launch import ALONE
 from genzoo.model import Model, ModelConfig
 from genzoo.registry import DECODERS, ENCODERS, FEATURES, HEADS, LATENTS, OBJECTIVES, SAMPLERS
@@ -120,7 +121,9 @@ def test_decoder(name, gpu):
 def test_latent(name, gpu):
     latent = moved(build(LATENTS, LATENTS.get(name).Config(name=name), in_shape=(6,)))
     posterior = latent(torch.empty(4, 6, device=gpu))
-    check_gradients(latent, latent.expand(posterior.sample()), posterior.kl(), posterior.mean, posterior.variance)
+    z = posterior.sample()
+    made = [getattr(posterior, name)(z) for name in ("kl", "log_prob") if hasattr(posterior, name)]
+    check_gradients(latent, latent.expand(z), posterior.mean, posterior.variance, *made)
 
 
 def make_model(head: dict) -> Model:
@@ -187,6 +190,7 @@ def test_features(name, monkeypatch, tmp_path, request):
         layers = nn.Sequential(nn.Conv2d(3, 4, 9, stride=9), nn.AdaptiveAvgPool2d(1))
         monkeypatch.setattr(inception, "_torchscript_net", lambda path: nn.ModuleDict({"layers": layers}))
         monkeypatch.setattr(clip, "MODEL", tower)
+        monkeypatch.setattr(inception, "trusted", {sha256(options["weights"])})
         options |= {"model": tower} if name == "timm" else {}
     features = build(FEATURES, FEATURES.get(name).Config(name=name, **options))
     gpu = request.getfixturevalue("gpu")

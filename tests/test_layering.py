@@ -12,7 +12,7 @@ import pytest
 import genzoo
 
 PACKAGE = Path(genzoo.__file__).parent
-ZOO = {"encoders", "latents", "decoders", "heads", "objectives", "samplers", "data", "features"}
+ZOO = {"encoders", "latents", "priors", "decoders", "heads", "objectives", "terms", "samplers", "data", "features"}
 # A module may import from its own layer's folder and from the layers below it, never upwards.
 LAYERS = [
     {"__main__"},
@@ -20,13 +20,14 @@ LAYERS = [
     {"trained"},
     {"given"},
     {"sides"},
-    {"run", "testing", "measure", "schema"},
+    {"run", "testing", "schema"},
     {"reports"},
     {"run_folder"},
     {"recipe"},
+    {"tracing"},
     {"model", "training", "evaluation", "pretrained"},
     ZOO,
-    {"layers", "backbones", "launch", "progress", "interpolation"},
+    {"layers", "densities", "backbones", "launch", "progress", "interpolation"},
     {"doctor"},
     {"edits"},
     {"plugins", "plugin_files", "recipe_file", "scaffold"},

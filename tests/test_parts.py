@@ -9,10 +9,11 @@ from genzoo.config import build
 from genzoo.errors import UserError
 from genzoo.heads.split import SplitHead
 from genzoo.latents.gaussian import GaussianLatent
-from genzoo.model import Model, ModelConfig, trace
+from genzoo.model import Model, ModelConfig
 from genzoo.recipe import read
 from genzoo.registry import ENCODERS, HEADS, LATENTS
 from genzoo.run import build_parts
+from genzoo.tracing import trace
 
 
 @pytest.mark.parametrize("head", HEADS.names())
@@ -28,7 +29,8 @@ def test_model_round(head, size):
     model = Model(ModelConfig.model_validate(options), size)
     assert {m.momentum for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)} == {0.3}
     x = torch.rand(4, *size)
-    posterior, composition = model(x)
+    made = model(x)
+    posterior, composition = made.posterior, made.composition
     assert composition.image.shape == x.shape
     model.eval()
     whole, alone = model.encode(x).mean, model.encode(x[:1]).mean

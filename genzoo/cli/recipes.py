@@ -69,12 +69,12 @@ def recipes_validate(recipe: str, overrides: tuple, plugins: tuple, as_json: boo
     gc.disable()  # almost all of this is imports, which make no garbage to look for
 
     from genzoo import run as runs
-    from genzoo.measure import measure
     from genzoo.recipe import read
+    from genzoo.tracing import measure
 
     resolved = read(recipe, overrides, plugins)
     checked = runs.build_parts(resolved)
-    measures = measure(resolved.model, checked.dataset.image_shape)
+    measures = measure(resolved.model, checked.dataset.image_shape, resolved.objective, resolved.terms)
     batch = resolved.train.batch_size // resolved.train.grad_accumulation
     memory = {
         "activation_bytes_per_image": measures.activation_bytes,

@@ -14,10 +14,12 @@ def summary(metrics: dict, folder: Path) -> str:
             f"last epoch: reconstruction MSE {train['reconstruction_mse']:.4f} per pixel, "
             f"KL {train['kl']:.1f} nats per image"
         )
-    lines.append(
-        f"latent: {latent['num_latents']} variables; inactive: {latent['inactive_by_mean_variance']} by the variance "
-        f"of the mean (< 0.05), {latent['inactive_by_posterior_variance']} by their posterior variance (> 0.95)"
-    )
+    lines.append(f"latent: {latent['num_latents']} variables")
+    if latent["variance_law"]:  # against a standard normal prior
+        lines[-1] += (
+            f"; inactive: {latent['inactive_by_mean_variance']} by the variance of the mean (< 0.05), "
+            f"{latent['inactive_by_posterior_variance']} by their posterior variance (> 0.95)"
+        )
     lines += [describe(metrics["split"]), *_tables(metrics["scores"])]
     if (folder / "report.html").is_file():
         lines.append(f"all of it on one page: {folder / 'report.html'}")

@@ -15,7 +15,7 @@ from genzoo.evaluation.images import MIX, Spread, quantize, shares, spread
 from genzoo.evaluation.latent import latent_diagnostics
 from genzoo.evaluation.metrics import Side, needs_features, score
 from genzoo.evaluation.plan import Reference, against, make_extractors, num_samples_of, plan_scores
-from genzoo.evaluation.posteriors import encode, evaluating, pick, stage
+from genzoo.evaluation.posteriors import draw, encode, evaluating, pick, stage
 from genzoo.evaluation.record import versions
 from genzoo.evaluation.sources import Images, from_array
 from genzoo.evaluation.split import SplitDiagnostics
@@ -64,7 +64,7 @@ def evaluate(
                 chosen = mean[spread(len(mean), config.num_samples)]
                 made = _decode(model, chosen, device, config.batch_size, processes, split)
             elif todo:
-                z = samplers[generator].sample(config.num_samples, torch.Generator().manual_seed(seed))
+                z = draw(model, samplers[generator], config.num_samples, seed)
                 made = _decode(model, z, device, config.batch_size, processes)
             else:
                 continue
@@ -90,7 +90,7 @@ def evaluate(
             "versions": versions(),
             "device": str(device),
         },
-        "latent": latent_diagnostics(mean, variance),
+        "latent": latent_diagnostics(mean, variance, model.has_standard_normal_prior),
         "split": split.summary(),
         "scores": scores,
     }

@@ -5,22 +5,27 @@ from torch import Tensor
 INACTIVE_MEAN, INACTIVE_POSTERIOR = 0.05, 0.95  # a variable is inactive below the one, or above the other
 
 
-def latent_diagnostics(mean: Tensor, variance: Tensor) -> dict:
+def latent_diagnostics(mean: Tensor, variance: Tensor, standard_normal: bool = True) -> dict:
     """mean, variance: n *latent_shape, of the posteriors of n images.
 
     A variable is inactive when its mean does not move with the image, Var(mu_d) < 0.05, or when its posterior is the
     prior, E[var_d] > 0.95. The variance law says that Var(mu_d) + E[var_d] is near 1 when q(z) matches the prior
     (Asperti & Trentin, "Balancing reconstruction error and Kullback-Leibler divergence", 2020). `variables` holds both
-    terms of each variable, of a map the mean over each channel.
+    terms of each variable, of a map the mean over each channel. Where the prior is no standard normal, neither the
+    counts nor the law mean anything: they are None.
     """
     mean_variance = mean.flatten(1).double().var(dim=0, correction=0)
     posterior_variance = variance.flatten(1).double().mean(dim=0)
     law = mean_variance + posterior_variance
+    inactive = (mean_variance < INACTIVE_MEAN), (posterior_variance > INACTIVE_POSTERIOR)
+    by_mean, by_posterior = (int(which.sum()) if standard_normal else None for which in inactive)
     return {
         "num_latents": len(law),
-        "inactive_by_mean_variance": int((mean_variance < INACTIVE_MEAN).sum()),
-        "inactive_by_posterior_variance": int((posterior_variance > INACTIVE_POSTERIOR).sum()),
-        "variance_law": {"mean": float(law.mean()), "min": float(law.min()), "max": float(law.max())},
+        "inactive_by_mean_variance": by_mean,
+        "inactive_by_posterior_variance": by_posterior,
+        "variance_law": {"mean": float(law.mean()), "min": float(law.min()), "max": float(law.max())}
+        if standard_normal
+        else None,
         "variables": {
             "mean_variance": _by_variable(mean_variance, mean.shape[1:]),
             "posterior_variance": _by_variable(posterior_variance, mean.shape[1:]),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from genzoo.errors import UserError
 from genzoo.evaluation.images import Spread, read
 from genzoo.evaluation.panels import grid, panel
-from genzoo.evaluation.posteriors import evaluating
+from genzoo.evaluation.posteriors import draw, evaluating
 from genzoo.parts import Sampler
 
 COLUMNS, NUM_GRID = 12, 96  # images in a row of a panel, and in a grid
@@ -31,7 +31,7 @@ def write_panels(
         x = read(Spread(images, COLUMNS), slice(COLUMNS)).to(device).float() / 255
         panel(model.decode(model.encode(x).mean), folder / "reconstruction.png", x=x, columns=COLUMNS)
         for name, sampler in samplers.items():
-            z = sampler.sample(NUM_GRID, torch.Generator().manual_seed(seed)).to(device)
+            z = draw(model, sampler, NUM_GRID, seed).to(device)
             composition = model.decode(z)
             panel(composition, folder / f"{name}.png", columns=COLUMNS)
             grid(composition.image, folder / f"{name}_grid.png")
@@ -49,7 +49,7 @@ def samples(
     batch_size: int = 100,
 ) -> Iterator[Tensor]:
     """Batches b c h w in [0, 1] of the part `part` of `num` samples: the very images that `evaluate` scores."""
-    z = sampler.sample(num, torch.Generator().manual_seed(seed))
+    z = draw(model, sampler, num, seed)
     with evaluating(model):
         for latents in z.split(batch_size):
             composition = model.decode(latents.to(device))

@@ -39,11 +39,24 @@ def fit_samplers(
         if split not in posteriors:
             posteriors[split] = encode(model, pick(splits, split), device, batch_size, stage(progress, "encode"))
         log.info("fitting sampler %s on %d posteriors (%s)", name, len(posteriors[split][0]), split)
+        bind(sampler, model)
         try:
             sampler.fit(*posteriors[split], seed)
         except UserError as error:
             failed[name] = str(error)
     return failed
+
+
+def bind(sampler: Sampler, model: nn.Module) -> None:
+    """Show the trained model to a sampler that wants to see it."""
+    if hasattr(sampler, "bind"):
+        sampler.bind(model)
+
+
+def draw(model: nn.Module, sampler: Sampler, num: int, seed: int) -> Tensor:
+    """Latents of a sampler that has learned what it needs, num *latent_shape on the CPU."""
+    bind(sampler, model)
+    return sampler.sample(num, torch.Generator().manual_seed(seed))
 
 
 def fit_split(sampler: Sampler) -> str | None:

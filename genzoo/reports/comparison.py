@@ -70,7 +70,7 @@ def _overview(facts: Facts) -> tuple[str, ...]:
         return format(train[key], form) if isinstance(train.get(key), int | float) else ABSENT
 
     active = (
-        f"{latent['num_latents'] - latent['inactive_by_mean_variance']} of {latent['num_latents']}"
+        f"{latent['num_latents'] - (latent['inactive_by_mean_variance'] or 0)} of {latent['num_latents']}"
         if latent
         else ABSENT
     )

@@ -76,6 +76,8 @@ def latent_story(latent: dict) -> dict[str, object]:
         title = f"z{d}: variance of its mean {mean:.3f} + mean variance {posterior:.3f} = {mean + posterior:.3f}"
         columns.append(Bar(title + (" (inactive)" if off else ""), [mean, posterior], "off" if off else ""))
     law = latent["variance_law"]
+    if law is None:  # the prior is no standard normal
+        return made
     alt = (
         f"Bars of {len(pairs)} latent variables, the most active first, {inactive} of them inactive. Their sums of "
         f"both variances lie between {law['min']:.2f} and {law['max']:.2f}, {law['mean']:.2f} on average; the law: 1."

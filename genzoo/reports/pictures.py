@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from genzoo.evaluation.images import Spread, quantize, read
 from genzoo.evaluation.panels import _lut as lut
 from genzoo.evaluation.pictures import NUM_GRID
+from genzoo.evaluation.posteriors import draw as draw_latents
 from genzoo.evaluation.posteriors import encode, evaluating
 from genzoo.parts import Composition, Sampler
 
@@ -50,7 +51,7 @@ def draw(
         about = f"{len(x)} images of the split {split}, spread evenly over it, decoded from the mean of their posterior"
         walls = [_wall("reconstruction", "Reconstructions", about, decoded(model, mean), x=x)]
         for name, sampler in samplers.items():
-            z = sampler.sample(NUM_GRID, torch.Generator().manual_seed(seed)).to(device)
+            z = draw_latents(model, sampler, NUM_GRID, seed).to(device)
             about = f"{len(z)} samples, latents from the sampler {name}, seed {seed}, not selected"
             walls.append(_wall(f"sampler {name}", f"Samples: {name}", about, decoded(model, z)))
         names, z, about = traversal(model, images, mean[:1])
@@ -83,7 +84,7 @@ def beside(
         drawn, made = {}, {}
         for name, fitted in samplers.items():
             if sampler in fitted:
-                drawn[name] = fitted[sampler].sample(NUM_BESIDE, torch.Generator().manual_seed(seed))
+                drawn[name] = draw_latents(models[name], fitted[sampler], NUM_BESIDE, seed)
                 with evaluating(models[name]):
                     made[name] = decoded(models[name], drawn[name].to(next(models[name].parameters()).device))
         first, *others = drawn.values()

@@ -126,7 +126,7 @@ def _figures(facts: Facts) -> list[tuple[str, str, str]]:
     if train.get("kl") is not None:
         made.append((f"{train['kl']:.1f}", "nats", "KL per image, last epoch"))
     if latent:
-        active = latent["num_latents"] - latent["inactive_by_mean_variance"]
+        active = latent["num_latents"] - (latent["inactive_by_mean_variance"] or 0)
         made.append((f"{active}", f"of {latent['num_latents']}", "latent variables in use"))
     if split:
         made.append((split["kind"], "", "kind of the split"))

@@ -20,7 +20,9 @@ RECIPE = {
     "latents": "{name: gaussian, dim: 16}",
     "decoders": "{name: resnet, base_dim: 16}",
     "heads": "{name: split, decoder: $decoders}",
+    "priors": "",
     "objectives": "{name: elbo, reconstruction: mse, gamma: balanced, beta: 4.0}   # KL in nats per image",
+    "terms": "",
     "samplers": "{name: prior}",
     "features": "efficientnet_lite0",
 }
@@ -63,7 +65,8 @@ def write(kind: str, name: str, folder: Path | None = None) -> Written:
         "folder": folder.as_posix(),
         "options": ', {"decoder": {"name": "conv", "base_dim": 4}}' if kind == "heads" else "",  # a small one is quick
     }
-    places = {**RECIPE, kind: f"{{name: {name}}}"}
+    lines = {"priors": f"  prior: {{name: {name}}}\n", "terms": f"terms: [{{name: {name}}}]\n"}  # none by default
+    places = {**RECIPE, kind: lines.get(kind, f"{{name: {name}}}")}
     recipe = _fill("recipe.yaml", {**words, **places, "heads": Template(places["heads"]).substitute(places)})
     files = {
         "pyproject.toml": _fill("pyproject.toml", words),

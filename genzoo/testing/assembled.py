@@ -3,9 +3,8 @@
 import torch
 
 from genzoo.config import build
-from genzoo.errors import UserError
-from genzoo.model import Model, ModelConfig
 from genzoo.registry import HEADS
+from genzoo.testing.partners import charged, small_model
 from genzoo.testing.subject import Mismatch, Subject
 from genzoo.testing.wiring import BATCH, FEATURES, accepted, some
 
@@ -50,22 +49,11 @@ def in_a_model(subject: Subject) -> None:
         size = accepted(subject)[0]["in_shape"]
     elif subject.kind == "heads":
         size = accepted(subject)[0]["image_shape"]
-    mlp = {"name": "mlp", "hidden_dims": [8]}
-    parts = {"encoder": mlp, "latent": {"name": "gaussian", "dim": 4}, "head": {"name": "single", "decoder": mlp}}
-    neighbours = [parts, {**parts, "encoder": {"name": "conv", "base_dim": 2}}]
-    key = subject.kind.removesuffix("s")
-    for tree in neighbours if subject.kind == "latents" else neighbours[:1]:
-        try:
-            model = Model(ModelConfig.model_validate({**tree, key: subject.config}), size)
-            break
-        except UserError as error:
-            refused = error
-    else:
-        raise Mismatch("a part that fits its neighbours in a model", str(refused))
-    posterior, composition = model(torch.rand(BATCH, *size))
-    if tuple(composition.image.shape) != (BATCH, *size):
-        raise Mismatch(f"images of {size}", f"{tuple(composition.image.shape[1:])}")
-    (composition.image.sum() + posterior.kl().sum()).backward()
+    model = small_model(image_shape=size, **{subject.kind.removesuffix("s"): subject.config})
+    made = model(torch.rand(BATCH, *size))
+    if tuple(made.composition.image.shape) != (BATCH, *size):
+        raise Mismatch(f"images of {size}", f"{tuple(made.composition.image.shape[1:])}")
+    charged(made, model).backward()
 
 
 def _head(options: dict) -> str:

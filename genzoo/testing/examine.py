@@ -21,6 +21,8 @@ CHECKS: dict[str, tuple[Check, ...]] = {
     for kind, checks in {
         **networks.CHECKS,
         "objectives": learning.OBJECTIVES,
+        "terms": learning.TERMS,
+        "priors": learning.PRIORS,
         "samplers": learning.SAMPLERS,
         "datasets": images.DATASETS,
         "features": images.FEATURES,

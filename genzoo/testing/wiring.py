@@ -46,9 +46,15 @@ def outputs(subject: Subject, part: nn.Module, x: Tensor) -> dict[str, Tensor]:
     """Everything the part makes of a batch, by name."""
     made = part(x)
     if subject.kind == "latents":
-        named = {"mean": made.mean, "variance": made.variance, "kl": made.kl(), "expand": part.expand(made.mean)}
+        named = {"mean": made.mean, "variance": made.variance, "expand": part.expand(made.mean)}
+        for name in ("kl", "log_prob"):
+            if hasattr(made, name):
+                named[name] = getattr(made, name)(made.mean)
+        named |= made.penalties() if hasattr(made, "penalties") else {}
     elif subject.kind == "heads":
         named = {"image": made.image, **made.parts}
+        if made.log_prob is not None:
+            named["log_prob"] = made.log_prob(made.image.detach())
     else:
         named = {"output": made}
     for name, tensor in named.items():
@@ -62,9 +68,11 @@ def declared(subject: Subject, part: Any, wiring: dict[str, Shape], name: str) -
     if subject.kind == "encoders":
         return (part.out_shape,)
     if subject.kind == "latents":
-        return (part.out_shape,) if name == "expand" else (part.shape,)
+        return {"expand": (part.out_shape,), "mean": (part.shape,), "variance": (part.shape,)}.get(name, ((),))
     if subject.kind == "decoders":
         return (wiring["out_shape"],)
+    if name == "log_prob":
+        return ((),)
     image = wiring["image_shape"]
     return (image,) if name == "image" else (image, (1, *image[1:]))
 

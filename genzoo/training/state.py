@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ class State:
         seed: int,
         resume: bool,
         metadata: dict[str, str],
+        terms: Mapping[str, nn.Module] | None = None,
     ):
         from accelerate import Accelerator, PartialState
         from accelerate.state import AcceleratorState
@@ -69,7 +71,10 @@ class State:
         self.sharding = Sharding(self.device) if config.parallel == "fsdp" and processes.num_processes > 1 else None
         # FSDP2 takes contiguous weights alone; the images are channels_last all the same.
         trained = copy.deepcopy(model).to(memory_format=torch.contiguous_format) if self.sharding else model
-        self.step = Step(trained, objective, config.channels_last, config.activation_checkpointing)
+        self.step = Step(
+            trained, objective, terms, channels_last=config.channels_last,
+            activation_checkpointing=config.activation_checkpointing,
+        )  # fmt: skip
         if config.sync_batch_norm:
             self.step = synchronize_batch_norm(self.step, self.device, processes.num_processes)
         self.step.to(self.device).train()
@@ -133,6 +138,8 @@ class State:
         means, or those of the interval before where none has begun.
         """
         modules = {"model": self.step.model, "objective": self.step.objective}
+        if self.step.terms:
+            modules["terms"] = self.step.terms
         if self.average:
             modules["ema"] = self.average.model
         groups: checkpoint.Groups = {name: module.state_dict() for name, module in modules.items()} | {"optimizer": {}}
@@ -168,6 +175,8 @@ class State:
                 raise UserError(f"{path} was made with {name} {state[name]}, not {value}; resume with the same")
         checkpoint.load_weights(self.step.model, path, "model")
         checkpoint.load_weights(self.step.objective, path, "objective")
+        if self.step.terms:
+            checkpoint.load_weights(self.step.terms, path, "terms")
         if self.average:
             checkpoint.load_weights(self.average.model, path, "ema")
         optimizer = checkpoint.unpack(state["optimizer"], checkpoint.read_tensors(path, "optimizer"))

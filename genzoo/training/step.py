@@ -1,6 +1,7 @@
 """One step's computation, and its randomness."""
 
 import random
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,22 +12,42 @@ from genzoo.training.recompute import blocks, recomputed
 
 
 class Step(nn.Module):
-    """Model and objective as one module, so that wrapping, gradient exchange and compilation see one graph."""
+    """Model, objective and terms as one module, so that wrapping, gradient exchange and compilation see one graph."""
 
     def __init__(
-        self, model: nn.Module, objective: nn.Module, channels_last: bool, activation_checkpointing: bool = False
+        self,
+        model: nn.Module,
+        objective: nn.Module,
+        terms: Mapping[str, nn.Module] | None = None,
+        *,
+        channels_last: bool = True,
+        activation_checkpointing: bool = False,
     ):
         super().__init__()
         self.model, self.objective, self.channels_last = model, objective, channels_last
+        terms = terms or {}
+        self.term_names, self.terms = tuple(terms), nn.ModuleList(terms.values())
         self.recomputed = blocks(model) if activation_checkpointing else []
 
     def forward(self, images: Tensor, step: Tensor) -> dict[str, Tensor]:
-        """images: uint8 b h w c; step: 0-d, optimizer steps done. Returns the objective's terms."""
+        """images: uint8 b h w c; step: 0-d, optimizer steps done. Returns the scalars of objective and terms.
+
+        "loss" is the sum of their losses; a term's own has the term's name, its other scalars are `term.scalar`.
+        """
         x = images.permute(0, 3, 1, 2)  # b c h w, which leaves it channels_last in memory
         if not self.channels_last:
             x = x.contiguous()
         with recomputed(self.recomputed):
-            return self.objective(self.model, x.float().div_(255), step)
+            x = x.float().div_(255)
+            made = self.model(x)
+            scalars = self.objective(made, x, step, self.model)
+            if self.terms:
+                made.loss = scalars["loss"]
+            for name, term in zip(self.term_names, self.terms, strict=True):
+                own = term(made, x, step, self.model)
+                scalars |= {"loss": scalars["loss"] + own["loss"], name: own.pop("loss").detach()}
+                scalars |= {f"{name}.{key}": value for key, value in own.items()}
+            return scalars
 
 
 def synchronize_batch_norm(step: Step, device: torch.device, num_processes: int) -> Step:

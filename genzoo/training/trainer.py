@@ -6,7 +6,7 @@ needs no random state, and neither panels nor measurements between steps can cha
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ def train(
     images: np.ndarray,
     config: TrainConfig,
     *,
+    terms: Mapping[str, nn.Module] | None = None,
     folder: Path,
     seed: int,
     resume: bool = False,
@@ -62,9 +63,10 @@ def train(
 ) -> dict[str, Any]:
     """Train `model` on `images` (uint8 n h w c) until `config.steps`; checkpoints and train.jsonl go into `folder`.
 
-    objective: see genzoo/parts.py; its parameters are trained too. resume: go on from the newest whole checkpoint of
-    `folder`, from the start if there is none. panel(model, step): called with the model in eval mode (its average, with
-    EMA) every `panel_every` steps, on the main process; it may return pictures by name, PNG files, for the trackers.
+    objective, terms (by name): see genzoo/parts.py; their parameters are trained too. resume: go on from the newest
+    whole checkpoint of `folder`, from the start if there is none. panel(model, step): called with the model in eval
+    mode (its average, with EMA) every `panel_every` steps, on the main process; it may return pictures by name, PNG
+    files, for the trackers.
     profile: record some early steps into `folder/profile`. metadata: strings for the header of every saved file.
 
     Afterwards `model` holds the final weights (the average, with EMA), on its device, in eval mode. Returns the `train`
@@ -76,7 +78,7 @@ def train(
 
     check(config)
     try:
-        state = State(model, objective, images, config, Path(folder), seed, resume, metadata or {})
+        state = State(model, objective, images, config, Path(folder), seed, resume, metadata or {}, terms)
         Trainer(state).run(panel, progress, profile)
     except (RuntimeError, MemoryError) as error:
         if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
@@ -282,9 +284,9 @@ def summarize(state: State) -> dict[str, Any]:
     }
 
 
-def planned_checkpoint_bytes(model: nn.Module, objective: nn.Module, config: TrainConfig) -> int:
-    """Disk space the checkpoints of a run will need, with two tensors a weight for the optimizer (Adam's)."""
-    modules = nn.ModuleList([model, objective])
+def planned_checkpoint_bytes(modules: Iterable[nn.Module], config: TrainConfig) -> int:
+    """Disk space that checkpoints of model, objective and terms need, with two tensors a weight for Adam."""
+    modules = nn.ModuleList(modules)
     weights = sum(parameter.nbytes for parameter in modules.parameters())
     buffers = sum(buffer.nbytes for buffer in modules.buffers())
     copies = 1 if config.ema is None else 2

@@ -11,11 +11,14 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from genzoo.measure import measure, saved_bytes
+from genzoo.config import build
 from genzoo.model import Model
 from genzoo.recipe import Recipe, read
 from genzoo.recipe_file import load, shipped
+from genzoo.registry import OBJECTIVES
 from genzoo.schema import schema
+from genzoo.tracing import measure, saved_bytes
+from genzoo.training.step import Step
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +195,9 @@ def test_activation_memory_is_what_autograd_keeps():
     """The meta device's count equals the count of the real forward pass, to the byte."""
     recipe = read("svae_digits")
     images = (1, 32, 32)
-    model = Model(recipe.model, images)
-    kept = (saved_bytes(model, 4, images) - saved_bytes(model, 2, images)) // 2
-    assert measure(recipe.model, images).activation_bytes == kept > 100_000
+    step = Step(Model(recipe.model, images), build(OBJECTIVES, recipe.objective, image_shape=images))
+    kept = (saved_bytes(step, 4, images) - saved_bytes(step, 2, images)) // 2
+    assert measure(recipe.model, images, recipe.objective).activation_bytes == kept > 100_000
 
 
 def test_validate_takes_seconds():

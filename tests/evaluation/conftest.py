@@ -63,6 +63,11 @@ class SplitModel(nn.Module):
         self.size, self.channels = size, channels
         self.num_decoded = 0
 
+    has_standard_normal_prior = True
+
+    def sample_prior(self, num, generator):
+        return torch.randn(num, *self.latent_shape, generator=generator)
+
     def encode(self, x):
         half = self.size // 2
         mean = x.mean(dim=1).unfold(1, half, half).unfold(2, half, half).mean(dim=(3, 4)).flatten(1)

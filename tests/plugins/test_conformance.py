@@ -174,10 +174,11 @@ def test_a_part_of_another_class_of_kinds(edited):
 LATENT = '''import genzoo
 import torch
 from genzoo.config import Config
-from genzoo.latents.gaussian import GaussianLatent, GaussianPosterior
+from genzoo.densities import DiagonalGaussian
+from genzoo.latents.gaussian import GaussianLatent
 
 
-class Posterior(GaussianPosterior):
+class Posterior(DiagonalGaussian):
     def sample(self, generator=None):
         noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device)
         return self.mean + self.variance.sqrt() * noise
@@ -210,10 +211,9 @@ class Mine(torch.nn.Module):
         super().__init__()
         self.count = 0.0
 
-    def forward(self, model, x, step):
-        posterior, composition = model(x)
-        mse = (composition.image - x).square().mean()
-        kl = posterior.kl().flatten(1).sum(1).mean()
+    def forward(self, made, x, step, model):
+        mse = (made.composition.image - x).square().mean()
+        kl = model.kl(made.posterior, made.z).flatten(1).sum(1).mean()
         loss = mse + kl
         return {"loss": loss, "mse": mse.detach(), "kl": kl.detach()}
 '''
@@ -286,7 +286,7 @@ ONE_BY_ONE = """for _ in range(max(0, 5 - start)):
             "mse.detach() + ",
             "every parameter of the model",
         ),
-        (OBJECTIVE, learning.kl_per_image, ".sum(1).mean()", ".sum()", r"\.sum\(1\)\.mean\(\) as kl"),
+        (OBJECTIVE, learning.kl_per_image, ".sum(1).mean()", ".sum()", r"the sum of model\.kl\(posterior, z\)"),
         (OBJECTIVE, learning.learns, "mse + kl", "2 * mse.detach() - mse", "a loss below its first"),
         (OBJECTIVE, learning.evaluation_mode, "mse + ", "mse * self.tick() + ", "the same loss twice"),
         (OBJECTIVE, learning.objective_state, "mse + ", "mse * self.tick() + ", "keep what changes in buffers"),

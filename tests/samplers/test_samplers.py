@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from sklearn.mixture import GaussianMixture
 
+from genzoo.densities import StandardNormal
 from genzoo.errors import UserError
 from genzoo.samplers.gmm import GMMSampler
 from genzoo.samplers.prior import PriorSampler
@@ -30,6 +33,9 @@ def clusters():
 
 def test_prior_is_standard_normal():
     sampler = PriorSampler(PriorSampler.Config(name="prior"), latent_shape=(2, 3))
+    with pytest.raises(UserError, match="bind"):
+        sampler.sample(2, generator())
+    sampler.bind(SimpleNamespace(sample_prior=StandardNormal((2, 3)).sample))
     z = sampler.sample(20000, generator())
     assert z.shape == (20000, 2, 3) and z.dtype == torch.float32
     np.testing.assert_allclose(z.mean(0), 0, atol=0.03)

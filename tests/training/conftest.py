@@ -52,8 +52,8 @@ class ToyObjective(nn.Module):
         self.register_buffer("error_ema", torch.ones(()))
         self.poison = poison
 
-    def forward(self, model, x, step):
-        mean, logvar, y = model(x)
+    def forward(self, made, x, step, model):
+        mean, logvar, y = made
         mse = (x - y.float()).square().mean()
         if self.poison is not None:
             mse = torch.where(step >= self.poison if self.lasting else step == self.poison, torch.nan, mse)

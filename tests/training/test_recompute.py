@@ -37,8 +37,8 @@ def test_the_split_model_has_the_same_gradients_and_buffers_and_keeps_less(preci
     torch.manual_seed(0)
     model = Model(ModelConfig.model_validate(SIZES), (3, 16, 16))
     objective = ELBO(ELBO.Config(), image_shape=(3, 16, 16))
-    plain = Step(model, objective, True)
-    saving = Step(copy.deepcopy(model), copy.deepcopy(objective), True, activation_checkpointing=True)
+    plain = Step(model, objective)
+    saving = Step(copy.deepcopy(model), copy.deepcopy(objective), activation_checkpointing=True)
     images, kept = torch.randint(0, 256, (40, 16, 16, 3), dtype=torch.uint8), []
     with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
         expected, found = gradients(plain, images, kept), gradients(saving, images, kept)

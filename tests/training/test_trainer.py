@@ -66,7 +66,7 @@ def test_equals_a_plain_loop(tmp_path, run, toy, images):
     for step in range(12):
         x = torch.from_numpy(images[feed.indices(step)[0]]).permute(0, 3, 1, 2).contiguous().float() / 255
         seed_step(3, step, 0, torch.device("cpu"))
-        terms = expected_objective(model, x, torch.tensor(step))
+        terms = expected_objective(model(x), x, torch.tensor(step), model)
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
@@ -305,7 +305,7 @@ def test_the_planned_space_is_what_a_run_takes(tmp_path, run):
     taken = sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
     config = TrainConfig(keep=2, ema=0.9)
     # safetensors headers weigh as much as these few thousand weights, so this holds to a factor, not to a percent
-    assert 0.4 < taken / (planned_checkpoint_bytes(model, objective, config) * 2 / 3) < 3
+    assert 0.4 < taken / (planned_checkpoint_bytes([model, objective], config) * 2 / 3) < 3
 
 
 def test_progress_without_a_terminal_is_a_line_an_interval(tmp_path, run, capsys):
