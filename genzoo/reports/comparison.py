@@ -69,11 +69,9 @@ def _overview(facts: Facts) -> tuple[str, ...]:
     def said(key: str, form: str) -> str:
         return format(train[key], form) if isinstance(train.get(key), int | float) else ABSENT
 
-    active = (
-        f"{latent['num_latents'] - (latent['inactive_by_mean_variance'] or 0)} of {latent['num_latents']}"
-        if latent
-        else ABSENT
-    )
+    active = ABSENT
+    if latent.get("inactive_by_mean_variance") is not None:
+        active = f"{latent['num_latents'] - latent['inactive_by_mean_variance']} of {latent['num_latents']}"
     return (status(facts)[0], said("num_parameters", ","), f"{facts.step:,}", said("seconds", ",.0f"),
             said("reconstruction_mse", ".4f"), said("kl", ".1f"), active, split.get("kind", ABSENT))  # fmt: skip
 

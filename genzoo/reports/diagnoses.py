@@ -68,20 +68,21 @@ def latent_story(latent: dict) -> dict[str, object]:
     if "variables" not in latent:
         return made
     pairs = list(zip(latent["variables"]["mean_variance"], latent["variables"]["posterior_variance"], strict=True))
+    law = latent.get("variance_law")  # of a prior that is no standard normal it says nothing
     columns, inactive = [], 0
     for d in sorted(range(len(pairs)), key=lambda d: -pairs[d][0]):
         mean, posterior = pairs[d]
-        off = mean < INACTIVE_MEAN or posterior > INACTIVE_POSTERIOR
+        off = bool(law) and (mean < INACTIVE_MEAN or posterior > INACTIVE_POSTERIOR)
         inactive += off
         title = f"z{d}: variance of its mean {mean:.3f} + mean variance {posterior:.3f} = {mean + posterior:.3f}"
         columns.append(Bar(title + (" (inactive)" if off else ""), [mean, posterior], "off" if off else ""))
-    law = latent["variance_law"]
-    if law is None:  # the prior is no standard normal
-        return made
-    alt = (
-        f"Bars of {len(pairs)} latent variables, the most active first, {inactive} of them inactive. Their sums of "
-        f"both variances lie between {law['min']:.2f} and {law['max']:.2f}, {law['mean']:.2f} on average; the law: 1."
-    )
+    alt = f"Bars of {len(pairs)} latent variables, the most active first: variance of the mean, and of the posterior."
+    if law:
+        alt += (
+            f" {inactive} are inactive. The sums of both variances lie between {law['min']:.2f} and {law['max']:.2f}, "
+            f"{law['mean']:.2f} on average; the law: 1."
+        )
+    rule = (1.0, "variance law: 1") if law else None
     chart = bars(columns, alt=alt, x_label="latent variables, the most active first", ticks_of_x=False,
-                 x_range=(0, len(pairs)), rule=(1.0, "variance law: 1"), width=760, height=230)  # fmt: skip
+                 x_range=(0, len(pairs)), rule=rule, width=760, height=230)  # fmt: skip
     return {**made, "chart": chart, "inactive": inactive}

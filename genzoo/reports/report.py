@@ -125,8 +125,8 @@ def _figures(facts: Facts) -> list[tuple[str, str, str]]:
         made.append((f"{train['reconstruction_mse']:.4f}", "", "reconstruction MSE per pixel, last epoch"))
     if train.get("kl") is not None:
         made.append((f"{train['kl']:.1f}", "nats", "KL per image, last epoch"))
-    if latent:
-        active = latent["num_latents"] - (latent["inactive_by_mean_variance"] or 0)
+    if latent.get("inactive_by_mean_variance") is not None:
+        active = latent["num_latents"] - latent["inactive_by_mean_variance"]
         made.append((f"{active}", f"of {latent['num_latents']}", "latent variables in use"))
     if split:
         made.append((split["kind"], "", "kind of the split"))

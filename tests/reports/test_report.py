@@ -179,3 +179,12 @@ def test_the_floor_stands_beside_equal_protocols_only(copy, written):
 def test_a_twin_stands_beside(copy, runs, written):
     page = written(copy("split"), twin=runs["plain"])
     assert "vae_digits: prior" in page.text and "not comparable" not in page.text
+
+
+def test_a_prior_that_is_no_standard_normal_has_no_variance_law(copy, written):
+    def unlawful(metrics):
+        metrics["latent"] |= {"variance_law": None, "inactive_by_mean_variance": None}
+        metrics["latent"] |= {"inactive_by_posterior_variance": None}
+
+    page = written(copy("split", unlawful))
+    assert "variance law" not in page.text and "variance of the mean, over images" in page.text
