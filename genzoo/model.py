@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from genzoo.config import Strict, build, part
 from genzoo.densities import StandardNormal
+from genzoo.interpolation import between
 from genzoo.parts import Composition, Pass, Posterior, Shape
 from genzoo.registry import ENCODERS, HEADS, LATENTS, PRIORS, imported
 
@@ -68,6 +69,34 @@ class Model(nn.Module):
         if tuple(z.shape[1:]) != tuple(self.latent_shape):
             raise _unfit("latents", self.latent_shape, z)
         return self.head(self.latent.expand(z))
+
+    @torch.no_grad()
+    def sample(self, num: int, seed: int | None = None) -> Composition:
+        """`num` images drawn from the model's prior, `.image` b c h w in [0, 1]. seed: None for others each time."""
+        generator = torch.Generator()
+        if seed is None:
+            generator.seed()
+        else:
+            generator.manual_seed(seed)
+        return self.decode(self.sample_prior(num, generator).to(self._device))
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Composition:
+        """b c h w in [0, 1] -> what the means of their posteriors decode to. ValueError as of `encode`."""
+        return self.decode(self.encode(x.to(self._device)).mean)
+
+    @torch.no_grad()
+    def interpolate(self, a: Tensor, b: Tensor, num: int) -> Composition:
+        """`num` images on the way between the latents of two, a and b, c h w in [0, 1]; both ends are among them.
+
+        Along a great circle where the prior is N(0, I), else straight. ValueError as of `encode`.
+        """
+        ends = self.encode(torch.stack([a, b]).to(self._device)).mean
+        return self.decode(between(*ends, num, self.has_standard_normal_prior))
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.parameters()).device
 
     def kl(self, posterior: Posterior, z: Tensor) -> Tensor:
         """KL(q(z|x) || p(z)) in nats, b *any: of every element where it separates, else of the image.

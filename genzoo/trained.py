@@ -126,8 +126,8 @@ def panels(folder: Path, out: Path | None = None, *, part: str = "y", plugins: S
     splits = prepare_splits(build_parts(recipe), recipe)
     samples, _ = drawn(folder, NUM_SAMPLES, seed=recipe.evaluation_seed, plugins=plugins)
     model = load(folder, plugins=plugins)
-    return write_latent_panels(model, torch.cat([*samples]), splits[recipe.evaluation.reference].images,
-                               splits["train"].images, out, part=part, spherical=True)  # fmt: skip
+    images = splits[recipe.evaluation.reference].images
+    return write_latent_panels(model, torch.cat([*samples]), images, splits["train"].images, out, part=part)
 
 
 def _latents(path: Path, model: Model) -> tuple[Tensor, list[str]]:

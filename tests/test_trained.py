@@ -232,3 +232,23 @@ def test_the_nearest_training_images_are_found_across_blocks(monkeypatch):
         assert (rows[f"nearest {k + 1}"].permute(0, 2, 3, 1).numpy() * 255).round().astype(
             np.uint8
         ).tolist() == expected.tolist()
+
+
+def test_python_does_the_same(trained, pictures):
+    import genzoo
+
+    model = genzoo.load(trained["faces"])
+    x = torch.from_numpy(read_all(given(str(pictures), model.image_shape))).permute(0, 3, 1, 2).float() / 255
+    made = model.reconstruct(x)
+    assert torch.allclose(made.image, model.decode(model.encode(x).mean).image) and set(made.parts) == {
+        "sigma",
+        "y1",
+        "y2",
+    }
+    way = model.interpolate(x[0], x[1], 5)
+    assert way.image.shape == (5, 3, 32, 32) and not way.image.requires_grad
+    assert torch.allclose(way.image[[0, -1]], model.reconstruct(x[:2]).image, atol=1e-5)
+    assert torch.equal(model.sample(3, seed=1).image, model.sample(3, seed=1).image)
+    assert not torch.equal(model.sample(3).image, model.sample(3).image)
+    with pytest.raises(ValueError, match="this model takes"):
+        model.reconstruct(x[:, :1])

@@ -31,15 +31,14 @@ def write_latent_panels(
     folder: Path,
     *,
     part: str,
-    spherical: bool,
 ) -> list[Path]:
     """interpolation.png and interpolation_animated.png, traversal.png, nearest.png; returns those that were written.
 
-    samples: n c h w in [0, 1]; images, training: uint8 n h w c. part: y, or a branch or map by name. spherical: as
-    `between` takes it.
+    samples: n c h w in [0, 1]; images, training: uint8 n h w c. part: y, or a branch or map by name.
     """
     device = next(model.parameters()).device
     files = [folder / f"{name}.png" for name in ("interpolation", "interpolation_animated", "traversal", "nearest")]
+    spherical = model.has_standard_normal_prior
     with evaluating(model):
         x = read(chosen := Spread(images, NUM_WAYS + 1), slice(len(chosen))).to(device).float() / 255
         mean = model.encode(x).mean
