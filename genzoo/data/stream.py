@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from genzoo.parts import Shape
 
 ENTRY = np.dtype([("shard", "<i4"), ("offset", "<i8"), ("num_bytes", "<i4")])  # one image's place
 GAP, BLOCK = 64 << 10, 16 << 20  # bytes: ranges no further apart are read as one, of at most so many
+AHEAD = 128 << 20  # bytes of files that are held before they are decoded
 
 
 class Stream:
@@ -46,7 +46,9 @@ class Stream:
         if rows.size and not -len(self) <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)} images")
         wanted, places = np.unique(rows % max(len(self), 1), return_inverse=True)
-        return self._decode(self._read(wanted))[places.reshape(rows.shape)]
+        held = np.cumsum(self.entries["num_bytes"][wanted], dtype=np.int64)
+        groups = np.split(wanted, 1 + np.flatnonzero(np.diff(held // AHEAD)))
+        return np.concatenate([self._decode(self._read(group)) for group in groups])[places.reshape(rows.shape)]
 
     def order(self, rng: np.random.Generator) -> np.ndarray:
         """An epoch: every row once. The shards in a random order, then `buffer` images after `buffer` images shuffled.
@@ -62,10 +64,18 @@ class Stream:
         return order
 
     def batches(self, parts: Iterator[np.ndarray], num: int) -> Iterator[np.ndarray]:
-        """The images of each of the `parts`, arrays of rows. The files of the next `num` parts are read meanwhile."""
+        """The images of each of the `parts`, arrays of rows.
+
+        The files of the next `num` parts are read meanwhile, or of as many as take AHEAD bytes.
+        """
 
         def block() -> tuple[list[np.ndarray], np.ndarray, list[Encoded]]:
-            some = list(islice(parts, num))
+            some, held = [], 0
+            while len(some) < num and held < AHEAD and (part := next(parts, None)) is not None:
+                some.append(part)
+                held += int(self.entries["num_bytes"][part].sum(dtype=np.int64))
+            if held >= 2 * AHEAD:  # very large images: not ahead
+                return some, np.empty(0, int), []
             rows = np.unique(np.concatenate(some)) if some else np.empty(0, int)
             return some, rows, self._read(rows)
 
@@ -75,7 +85,7 @@ class Stream:
                 ahead = thread.submit(block)
                 some, rows, files = found
                 for part in some:
-                    yield self._decode([files[i] for i in np.searchsorted(rows, part)])
+                    yield self._decode([files[i] for i in np.searchsorted(rows, part)]) if files else self[part]
 
     def _read(self, rows: np.ndarray) -> list[Encoded]:
         """The files of rows in ascending order, in few and long reads."""

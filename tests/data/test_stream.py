@@ -142,6 +142,20 @@ def test_training_reads_the_images_of_its_step_whatever_the_processes(
         assert np.array_equal(together.flatten(0, 2), images[alone.indices(start + step).ravel()])
 
 
+@given(ahead=st.integers(1, 3000), rows=ROWS, share=st.integers(1, 7))
+def test_little_is_held_ahead_and_nothing_else_changes(stream, shards, ahead, rows, share):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("genzoo.data.stream.AHEAD", ahead)
+        assert np.array_equal(stream[rows], shards[1][rows])
+        held = []
+        read = stream._read
+        patch.setattr(stream, "_read", lambda rows: held.append(stream.entries["num_bytes"][rows].sum()) or read(rows))
+        parts = [np.arange(start, min(start + share, NUM)) for start in range(0, NUM, share)]
+        for part, images in zip(parts, stream.batches(iter(parts), 4), strict=True):
+            assert np.array_equal(images, shards[1][part])
+        assert max(held) < 2 * ahead + stream.entries["num_bytes"].max()
+
+
 def test_neighbours_are_read_in_one_piece(stream, monkeypatch):
     pieces = []
     read = stream._files.cat_ranges
