@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, SerializeAsAny, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -92,6 +92,7 @@ def _named(field: FieldInfo | None, value: Any) -> Any:
 class Config(Strict):
     """Options of a part; the part's own class holds its subclass as `Part.Config`."""
 
+    kind: ClassVar[str] = ""  # of the part whose Config it is, known once that has been looked up
     name: str = ""
 
 
@@ -165,7 +166,22 @@ def config_of(registry: Registry, name: str) -> type[Config]:
             f"{registry.kind}/{name} ({registry.entries[name].owner}): the class {part.__name__} needs its options "
             f"as a nested `class Config(genzoo.Config)` ({place_of(part)})"
         )
+    if config is Config:  # of a part without options: one of its own, so that it can know its kind
+        config = part.Config = type("Config", (Config,), {"__module__": part.__module__})
+    config.kind = registry.kind
     return config
+
+
+def parts_in(tree: Any) -> Iterator[Config]:
+    """The options of every part in a recipe, or any tree of settings."""
+    if isinstance(tree, list | tuple):
+        for item in tree:
+            yield from parts_in(item)
+    elif isinstance(tree, BaseModel):
+        if vars(type(tree)).get("kind"):  # not what it inherits: a metric's options are no part's
+            yield tree
+        for name in type(tree).model_fields:
+            yield from parts_in(getattr(tree, name))
 
 
 def leaves(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
@@ -186,7 +202,10 @@ def place_of(target: Any) -> str:
 
 
 def build(registry: Registry, config: Config, *args: Any, **wiring: Any) -> Any:
-    """Make the part a config names; a size it cannot handle becomes a UserError that names the part."""
+    """Make the part a config names; a size it cannot handle becomes a UserError that names the part.
+
+    What is made knows what it is: `kind_name`, such as decoders/resnet.
+    """
     place = f"{registry.kind}/{config.name}"
     given = ", ".join(f"{key}={value}" for key, value in wiring.items() if isinstance(value, (tuple, int)))
     part = registry.get(config.name)
@@ -204,6 +223,7 @@ def build(registry: Registry, config: Config, *args: Any, **wiring: Any) -> Any:
         raise UserError(f"{place} cannot be built for {given or 'this recipe'}: {message}") from error
     if problem := lacking(registry.kind, built):
         raise UserError(f"{place}: {problem} ({place_of(part)})")
+    vars(built)["kind_name"] = place  # not by assignment, which a part may refuse
     return built
 
 

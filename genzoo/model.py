@@ -12,7 +12,7 @@ from genzoo.config import Strict, build, part
 from genzoo.densities import StandardNormal
 from genzoo.interpolation import between
 from genzoo.parts import Composition, Pass, Posterior, Shape
-from genzoo.registry import ENCODERS, HEADS, LATENTS, PRIORS, imported
+from genzoo.registry import ENCODERS, HEADS, LATENTS, PRIORS
 
 
 class ModelConfig(Strict):
@@ -135,15 +135,15 @@ def watched(model: nn.Module, leave: Callable[[str, int, nn.Module, Any], None] 
 
     leave(kind/name, depth, module, output) is called when one is done.
     """
-    names, running, hooks = imported(), [], []
+    running, hooks = [], []
 
     def done(module: nn.Module, inputs: Any, output: Any) -> None:
         running.pop()
         if leave:
-            leave(names[type(module)], len(running), module, output)
+            leave(module.kind_name, len(running), module, output)
 
     for module in model.modules():
-        if name := names.get(type(module)):
+        if name := getattr(module, "kind_name", ""):
             hooks.append(module.register_forward_pre_hook(lambda module, inputs, name=name: running.append(name)))
             hooks.append(module.register_forward_hook(done))
     try:

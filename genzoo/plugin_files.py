@@ -20,7 +20,7 @@ from pathlib import Path
 from genzoo.cache import cache_dir
 from genzoo.errors import UserError, reason
 from genzoo.files import replacing, sha256
-from genzoo.registry import KINDS, outside
+from genzoo.registry import KINDS, Registry, outside
 
 log = logging.getLogger("genzoo")
 MAX_BYTES, MAX_FILES = 64 << 20, 2000  # of a plugin: whoever names a folder of data is told
@@ -58,8 +58,7 @@ def load_file(path: str | Path) -> None:
     loader = _FromSource(name, str(file))
     spec = importlib.util.spec_from_file_location(name, file, loader=loader, submodule_search_locations=folder)
     module = importlib.util.module_from_spec(spec)
-    for registry in KINDS.values():
-        registry.loading = str(path)
+    Registry.loading = str(path)
     sys.modules[name] = module  # before execution, so that pydantic can resolve the module's annotations
     try:
         loader.exec_module(module)
@@ -73,8 +72,7 @@ def load_file(path: str | Path) -> None:
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else _line_in(path, error)
         raise UserError(f"plugin {path}{line}: cannot be loaded: {reason(error)}{_sibling(file, error)}") from error
     finally:
-        for registry in KINDS.values():
-            registry.loading = ""
+        Registry.loading = ""
     executed[str(path)] = digest
 
 

@@ -6,10 +6,9 @@ import fnmatch
 import importlib
 import logging
 import re
-import sys
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from genzoo.errors import UserError, nearest, reason
 
@@ -31,11 +30,12 @@ class Entry:
 class Registry:
     """The parts of one kind. Reading names imports nothing; `get` imports the one part that is asked for."""
 
+    loading: ClassVar[str] = ""  # owner of whatever registers now, of any kind, while a plugin file is executed
+
     def __init__(self, kind: str, builtin: dict[str, str]):
         self.kind = kind
         self._builtin = {name: Entry(name, f"genzoo.{target}", "genzoo") for name, target in builtin.items()}
         self._by_code: dict[str, Entry] = {}
-        self.loading: str = ""  # owner of whatever registers now, set while a plugin file is executed
 
     @property
     def _installed(self) -> dict[str, Entry]:
@@ -281,17 +281,3 @@ KINDS = {
     registry.kind: registry
     for registry in (ENCODERS, LATENTS, PRIORS, DECODERS, HEADS, OBJECTIVES, TERMS, SAMPLERS, DATASETS, FEATURES)
 }
-
-
-def imported() -> dict[type, str]:
-    """Class -> kind/name of every registered part that has been imported so far."""
-    found: dict[type, str] = {}
-    for kind, registry in KINDS.items():
-        for name, entry in registry.entries.items():
-            part = entry.target
-            if isinstance(part, str):
-                module, _, attribute = part.partition(":")
-                part = getattr(sys.modules.get(module), attribute, None)
-            if isinstance(part, type):
-                found[part] = f"{kind}/{name}"
-    return found

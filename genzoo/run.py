@@ -15,11 +15,11 @@ import torch
 from genzoo import pretrained
 from genzoo.config import build
 from genzoo.data.store import Split, prepare
-from genzoo.doctor import used
 from genzoo.errors import UserError
 from genzoo.files import check_writable
 from genzoo.model import Model
 from genzoo.parts import Dataset, Sampler
+from genzoo.plugins import used
 from genzoo.progress import shown
 from genzoo.recipe import Recipe
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS, TERMS

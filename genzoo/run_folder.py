@@ -17,11 +17,11 @@ from torch import Tensor
 from genzoo import files
 from genzoo.config import leaves
 from genzoo.data.store import Split
-from genzoo.doctor import origins, used
 from genzoo.errors import UserError
 from genzoo.evaluation.record import versions
 from genzoo.parts import Sampler
 from genzoo.plugin_files import executed, keep
+from genzoo.plugins import origins, used
 from genzoo.recipe import Recipe, read
 from genzoo.recipe_file import load
 from genzoo.training import checkpoint

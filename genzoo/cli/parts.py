@@ -85,7 +85,7 @@ def show(what: str, overrides: tuple, plugins: tuple, as_json: bool) -> None:
 @as_json
 def list_plugins(plugins: tuple, as_json: bool) -> None:
     """Installed plugin packages (and --plugin files): what each registers, and why what fails does (exit code 1)."""
-    from genzoo.doctor import survey
+    from genzoo.plugins import survey
 
     found = survey(plugins)
     if as_json:

@@ -14,9 +14,9 @@ from click.shell_completion import BashComplete
 import genzoo
 from genzoo import registry
 from genzoo.cli import cli
-from genzoo.doctor import survey, used
 from genzoo.errors import UserError
 from genzoo.plugin_files import load_file
+from genzoo.plugins import survey, used
 from genzoo.recipe import read
 
 PLUGINS = sorted(file.parent for file in (Path(__file__).parents[2] / "plugins").glob("*/pyproject.toml"))
@@ -44,7 +44,7 @@ def test_survey_finds_packages_and_files_sound_and_broken(install, edited, call,
 
 def test_sound_plugins_exit_zero(edited, call, monkeypatch):
     monkeypatch.setattr(registry, "entry_points", lambda: ())
-    monkeypatch.setattr("genzoo.doctor.entry_points", lambda: ())
+    monkeypatch.setattr("genzoo.plugins.entry_points", lambda: ())
     assert call("plugins", "--plugin", edited())[0] == 0
     code, out, _ = call("plugins")
     assert code == 0 and out.startswith("no plugins")
