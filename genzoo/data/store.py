@@ -76,7 +76,8 @@ def prepare(dataset: Dataset, config: Config, progress: Progress = silent) -> di
                 _build(dataset, card, folder, progress)
                 built = True  # and read back
     splits = _open(folder, dataset)
-    assert splits is not None, folder
+    if splits is None:
+        raise UserError(f"{folder} was removed or changed while it was opened: run again")
     if not built:
         _compare(splits, folder)
     return splits
