@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from genzoo.data.files import Tree
-from genzoo.data.images import SUFFIXES, decode_all, load_image
+from genzoo.data.square import decode_all
 from genzoo.errors import UserError
 from genzoo.evaluation.statistics import Known
+from genzoo.images.decode import MODES
+from genzoo.images.tree import SUFFIXES, Encoded, Tree
 from genzoo.parts import Shape
 from genzoo.sides import is_run, side
-
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 @dataclass
@@ -41,12 +40,15 @@ def given(name: str, shape: Shape) -> Given:
     processing = f"central {width}:{height}, bicubic to {width}x{height}, {MODES.get(channels, f'{channels} channels')}"
     path = Path(name).expanduser()
     if path.suffix != ".npz" and not is_run(name) and (path.is_dir() or path.is_file()):
-        tree = _OneFile(path) if path.suffix.lower() in SUFFIXES and path.is_file() else Tree(path, SUFFIXES)
-        if not tree.names:
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            files, names = [Encoded(str(path), path.read_bytes())], [path.name]
+        else:
+            tree = Tree(path, SUFFIXES)
+            files, names = list(tree.files(tree.names)), tree.names
+        if not files:
             raise UserError(f"{name} has no image files in it (looked for {' '.join(SUFFIXES)})")
-        load = partial(load_image, tree, shape=shape, crop=partial(central, height, width),
-                       resample=Image.Resampling.BICUBIC)  # fmt: skip
-        return Given(unique(tree.names), lambda size: _batches(decode_all(tree.names, load), size), processing)
+        decoded = partial(decode_all, files, shape, crop=partial(central, height, width))
+        return Given(unique(names), lambda size: _batches(decoded(), size), processing)
     images = side(name)
     if isinstance(images, Known):
         raise UserError(f"{name} holds statistics, no images")
@@ -71,22 +73,6 @@ def unique(names: list[str]) -> list[str]:
     if len(set(made)) < len(made):
         raise UserError("these file names differ in their punctuation alone: rename some of them")
     return made
-
-
-class _OneFile:
-    """A single image file, read as a tree of one."""
-
-    def __init__(self, path: Path):
-        self.path, self.names = path, [path.name]
-
-    def num_bytes(self, name: str) -> int:
-        return self.path.stat().st_size
-
-    def read(self, name: str) -> bytes:
-        return self.path.read_bytes()
-
-    def place(self, name: str) -> str:
-        return str(self.path)
 
 
 def _fit(image: np.ndarray, shape: Shape) -> np.ndarray:

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genzoo.data.npz import open_arrays
 from genzoo.errors import UserError
 from genzoo.evaluation.images import quantize
 from genzoo.files import check_writable, replacing
 from genzoo.given import Given, given
+from genzoo.images.arrays import open_arrays
 from genzoo.model import Model
 from genzoo.parts import Composition
 from genzoo.progress import Progress, silent

@@ -31,8 +31,9 @@ LAYERS = [
     {"plugins"},
     {"edits"},
     {"plugin_files", "recipe_file", "scaffold"},
-    {"config", "cache", "allocator"},
-    {"annotations", "files"},
+    {"config", "cache"},
+    {"images", "annotations"},
+    {"files", "allocator"},
     {"registry"},
     {"parts"},
     {"errors"},
@@ -70,6 +71,8 @@ def test_imports_go_down(path):
         assert RANK[other] > RANK[own], f"{path.relative_to(PACKAGE)} imports {module}"
         if own in ("training", "evaluation"):
             assert other not in ZOO, f"{own} is machinery and must not know {module}"
+    if own == "images":
+        assert not {"torch", "torchvision"} & {module.partition(".")[0] for module in imports(path)}
 
 
 @pytest.mark.parametrize("words", [["--help"], ["list"], ["list", "decoders"], ["recipes", "ls"], ["run", "--help"]])
@@ -95,5 +98,14 @@ def test_validation_imports_no_timm():
         "slow = {'timm', 'torchvision', 'sklearn', 'accelerate'} & set(sys.modules)\n"
         "assert not slow, slow"
     )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_images_are_decoded_without_torch():
+    """A worker process that decodes starts in a third of a second."""
+    names = [path.stem for path in sorted((PACKAGE / "images").glob("*.py")) if path.stem != "__init__"]
+    code = "import sys\n" + "".join(f"import genzoo.images.{name}\n" for name in names)
+    code += "assert not {'torch', 'torchvision', 'pydantic'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

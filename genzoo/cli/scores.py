@@ -24,7 +24,7 @@ seed_option = click.option(
 
 
 def _start_workers(context: click.Context, parameter: click.Parameter, num: int | None) -> None:
-    from genzoo.evaluation.decoding import worker_processes
+    from genzoo.images.pool import worker_processes
 
     if num is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

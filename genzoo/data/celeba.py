@@ -7,17 +7,18 @@ import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from pydantic import Field
 
 from genzoo.cache import cache_dir
 from genzoo.config import Config
-from genzoo.data.files import Root, Tree
-from genzoo.data.images import decode_all, load_image, read_from
+from genzoo.data.files import Root
+from genzoo.data.square import decode_all, read_from
 from genzoo.errors import UserError
+from genzoo.images.tree import Tree
 from genzoo.parts import Shape
 
 NUM_IMAGES = 202_599
@@ -88,11 +89,11 @@ class CelebA:
         }
 
     def read(self, split: str, start: int = 0) -> Iterator[np.ndarray]:
-        from PIL import Image
+        def images(first: int, skipped: list[str] | None) -> Iterator[np.ndarray]:
+            files = self.tree.files(self.files[split][first:])
+            return decode_all(files, self.image_shape, skipped, _crop, Image.Resampling.BILINEAR)
 
-        load = partial(load_image, self.tree, shape=self.image_shape, crop=_crop, resample=Image.Resampling.BILINEAR)
-        files = self.files[split]
-        return read_from(self, split, start, lambda first, skipped: decode_all(files[first:], load, skipped))
+        return read_from(self, split, start, images)
 
 
 def _crop(width: int, height: int) -> tuple[int, int, int, int]:

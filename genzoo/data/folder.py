@@ -2,18 +2,15 @@
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
-from genzoo.data.encoded import draw
-from genzoo.data.files import Root, Tree
-from genzoo.data.images import SUFFIXES, decode_all, load_image, read_from
-from genzoo.data.size import central
-from genzoo.data.square import SquareConfig, SquareImages
+from genzoo.data.files import Root
+from genzoo.data.square import SquareConfig, SquareImages, decode_all, draw, read_from
 from genzoo.errors import UserError
+from genzoo.images.tree import SUFFIXES, Tree
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -55,18 +52,11 @@ class Folder(SquareImages):
         }
 
     def read(self, split: str, start: int = 0) -> Iterator[np.ndarray]:
-        from PIL import Image
+        def images(first: int, skipped: list[str] | None) -> Iterator[np.ndarray]:
+            files = self.tree.files(self.files[split][first:])
+            return decode_all(files, self.image_shape, skipped, max_pixels=self.config.max_pixels)
 
-        load = partial(
-            load_image,
-            self.tree,
-            shape=self.image_shape,
-            crop=central(self.image_shape),
-            resample=Image.Resampling.BICUBIC,
-            max_pixels=self.config.max_pixels,
-        )
-        files = self.files[split]
-        return read_from(self, split, start, lambda first, skipped: decode_all(files[first:], load, skipped))
+        return read_from(self, split, start, images)
 
 
 def split_files(names: list[str], test_fraction: float, root: Path) -> tuple[dict[str, list[str]], str]:

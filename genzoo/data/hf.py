@@ -10,11 +10,9 @@ import numpy as np
 from pydantic import Field
 
 from genzoo.data.addresses import PROTOCOLS, only_listed
-from genzoo.data.encoded import Encoded, Unreadable, decode_stream
-from genzoo.data.files import MAX_FILE_BYTES
-from genzoo.data.images import read_from
-from genzoo.data.square import SquareConfig, SquareImages
+from genzoo.data.square import SquareConfig, SquareImages, decode_all, read_from
 from genzoo.errors import UserError, quoted
+from genzoo.images.tree import MAX_FILE_BYTES, Encoded
 
 
 class HF(SquareImages):
@@ -74,7 +72,7 @@ class HF(SquareImages):
 
         def images(first: int, skipped: list[str] | None) -> Iterator[np.ndarray]:
             files = (self._encoded(split, i, row) for i, row in enumerate(self._each(rows.skip(first)), start=first))
-            return decode_stream(files, self.image_shape, self.config.max_pixels, skipped)
+            return decode_all(files, self.image_shape, skipped, max_pixels=self.config.max_pixels)
 
         return read_from(self, split, start, images)
 
@@ -104,7 +102,7 @@ class HF(SquareImages):
             try:
                 return Encoded(place, self._content(value["path"]))
             except Exception as error:  # each kind of store and archive raises its own
-                return Unreadable(place, error)
+                return Encoded(place, error)
         return Encoded(place, value.get("bytes") or b"")
 
     def _content(self, path: str) -> bytes:

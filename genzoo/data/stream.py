@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from genzoo.data.encoded import Encoded, decode_stream
+from genzoo.data.square import decode_all
 from genzoo.errors import UserError
+from genzoo.images.tree import Encoded
 from genzoo.parts import Shape
 
 ENTRY = np.dtype([("shard", "<i4"), ("offset", "<i8"), ("num_bytes", "<i4")])  # one image's place
@@ -109,5 +110,5 @@ class Stream:
         return files
 
     def _decode(self, files: list[Encoded]) -> np.ndarray:
-        found = list(decode_stream(files, self.image_shape, self.max_pixels))
+        found = list(decode_all(files, self.image_shape, max_pixels=self.max_pixels))
         return np.concatenate(found) if found else np.empty((0, *self.shape[1:]), np.uint8)

@@ -12,13 +12,12 @@ import numpy as np
 from pydantic import Field
 
 from genzoo.data.addresses import refuse
-from genzoo.data.encoded import Encoded, decode, decode_stream, draw
-from genzoo.data.files import MAX_FILE_BYTES, CorruptFile
-from genzoo.data.images import SUFFIXES, attempt, in_order, read_from, usable
-from genzoo.data.square import Reasons, SquareConfig, SquareImages
+from genzoo.data.square import Reasons, SquareConfig, SquareImages, decode, decode_all, draw, read_from, usable
 from genzoo.data.stream import ENTRY, Stream
 from genzoo.data.tar import SPARSE, BadTar, Member, members, unpacked
 from genzoo.errors import UserError, quoted
+from genzoo.images.pool import each
+from genzoo.images.tree import MAX_FILE_BYTES, SUFFIXES, CorruptFile, Encoded
 
 RANGE = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}", re.ASCII)
 MAX_SHARDS = 100_000
@@ -80,7 +79,8 @@ class WebDataset(SquareImages):
             samples = islice(self._samples(split), first, None)
             if self.config.stream:
                 return self._entries(samples, skipped)
-            return decode_stream(starmap(_encoded, samples), self.image_shape, self.config.max_pixels, skipped)
+            files = starmap(_encoded, samples)
+            return decode_all(files, self.image_shape, skipped, max_pixels=self.config.max_pixels)
 
         yield from read_from(self, split, start, found)
         self.notes[split] |= self._over.notes()
@@ -96,10 +96,11 @@ class WebDataset(SquareImages):
 
             def checked(one: tuple[Sample, Encoded]) -> tuple[Sample, str, np.ndarray | CorruptFile]:
                 sample, file = one
-                return sample, file.place(""), attempt(load, file)
+                return sample, file.place, load(file)
 
             read = ((sample, _encoded(*sample)) for sample in samples)
-            samples = (sample for sample, place, image in in_order(checked, read) if usable(image, place, skipped))
+            found = each(checked, read, lambda one: one[1].num_bytes + prod(self.image_shape))
+            samples = (sample for sample, place, image in found if usable(image, place, skipped))
         while some := list(islice(samples, 1024)):
             yield np.array([(shard, member.offset_data, member.size) for shard, _, member, _ in some], ENTRY)
 

@@ -10,9 +10,9 @@ from genzoo.errors import UserError
 from genzoo.evaluation.config import key_of, label_of
 from genzoo.evaluation.extractor import exact, is_released, make_extractor
 from genzoo.evaluation.frechet import Statistics
+from genzoo.evaluation.images import Images
 from genzoo.evaluation.metrics import Side, impossible, needs_features, score, too_few
 from genzoo.evaluation.record import stated
-from genzoo.evaluation.sources import Images
 from genzoo.evaluation.statistics import Known, cache_path, cached, write_statistics
 from genzoo.launch import ALONE, Launch
 from genzoo.parts import Features

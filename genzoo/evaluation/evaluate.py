@@ -11,13 +11,12 @@ from genzoo.config import Config
 from genzoo.evaluation.compare import side_of
 from genzoo.evaluation.config import EvaluationConfig, key_of, label_of
 from genzoo.evaluation.extractor import exact
-from genzoo.evaluation.images import MIX, Spread, quantize, shares, spread
+from genzoo.evaluation.images import MIX, Images, Spread, from_array, quantize, shares, spread
 from genzoo.evaluation.latent import latent_diagnostics
 from genzoo.evaluation.metrics import Side, needs_features, score
 from genzoo.evaluation.plan import Reference, against, make_extractors, num_samples_of, plan_scores
 from genzoo.evaluation.posteriors import draw, encode, evaluating, pick, stage
 from genzoo.evaluation.record import versions
-from genzoo.evaluation.sources import Images, from_array
 from genzoo.evaluation.split import SplitDiagnostics
 from genzoo.launch import ALONE, Launch
 from genzoo.parts import Composition, Features, Sampler

@@ -1,8 +1,10 @@
-"""Images on their way between the model, the scores and the disk."""
+"""A set of images, as scores see it; and images on their way between the model, the scores and the disk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,6 +13,94 @@ from torch import Tensor
 from genzoo.errors import UserError
 
 MIX = "mix"
+BATCH_VALUES = 64 << 20  # pixels times channels of a batch
+
+
+@dataclass
+class Images:
+    """Images of one side, in a fixed order. digest: of the pixels or files, whatever their names and order.
+
+    read: ascending indices -> the images in that order, each uint8 h w c with 1 or 3 channels, or 4 that are RGBA.
+    """
+
+    name: str
+    num: int
+    digest: str
+    read: Callable[[np.ndarray], Iterator[np.ndarray]]
+    found: dict = field(default_factory=dict)  # what a look at them showed: sizes, modes, formats, duplicates
+    about: dict = field(default_factory=dict)  # what a score must say of their origin
+
+    def batches(
+        self, size: int, index: np.ndarray | None = None, prepare: Callable[[Tensor], Tensor] | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """(indices b, batch) of all the images, or of those of an ascending index; a batch holds one shape.
+
+        prepare: what becomes of uint8 b c h w, the default; where it resizes, images of all sizes share batches. Large
+        images come in smaller batches, and of many different shapes no more wait than fill a few of them.
+        """
+        waiting: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        num_values = 0
+        for rows, images in self._alike(size, np.arange(self.num) if index is None else index):
+            x = images if prepare is None else prepare(images)
+            waiting.setdefault(x.shape[1:], []).append((rows, x))
+            num_values += x.numel()
+            if sum(len(part) for part, _ in waiting[x.shape[1:]]) >= min(size, BATCH_VALUES // x[0].numel()):
+                shape = x.shape[1:]
+            elif num_values > 4 * BATCH_VALUES:
+                shape = max(waiting, key=lambda shape: sum(part.numel() for _, part in waiting[shape]))
+            else:
+                continue
+            rows, x = _joined(waiting.pop(shape))
+            if len(rows) > size:
+                waiting[shape] = [(rows[size:], x[size:])]
+            num_values -= x[:size].numel()
+            yield rows[:size], x[:size]
+        yield from map(_joined, waiting.values())
+
+    def _alike(self, size: int, index: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+        """(indices b, uint8 b c h w): the next images, `size` of them or fewer large ones, grouped by their shape."""
+        images: list[np.ndarray] = []
+        num_values = 0
+        for k, image in enumerate(self.read(index), 1):
+            images.append(image)
+            num_values += image.size
+            if k < len(index) and len(images) < size and num_values + image.size <= BATCH_VALUES:
+                continue
+            groups: dict[tuple[int, ...], list[int]] = {}
+            for row, one in enumerate(images):
+                groups.setdefault(one.shape, []).append(row)
+            for rows in groups.values():
+                stacked = torch.from_numpy(np.stack([images[row] for row in rows])).permute(0, 3, 1, 2)
+                yield torch.from_numpy(index[k - len(images) + np.array(rows)]), stacked
+            images, num_values = [], 0
+
+
+def from_array(name: str, images: np.ndarray, num: int | None = None) -> Images:
+    """uint8 n h w c, also memory-mapped."""
+    return of_rows(name, images.shape, lambda index: (np.asarray(images[k]) for k in index), num)
+
+
+def of_rows(
+    name: str, shape: tuple[int, ...], rows: Callable[[np.ndarray], Iterator[np.ndarray]], num: int | None
+) -> Images:
+    """`num` of the images that `rows` reads by ascending index, out of an array of that shape."""
+    n, h, w, c = shape
+    chosen = spread(n, num)
+    digests = (hashlib.sha256(np.ascontiguousarray(image)).digest() for image in rows(chosen))
+    found = {"count": len(chosen), "sizes": {f"{w}x{h}": len(chosen)}, "modes": {f"{c} channels": len(chosen)}}
+    return Images(name, len(chosen), digest_of(digests, found), lambda index: rows(chosen[index]), found)
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    if len(parts) == 1:
+        return parts[0]
+    rows, batches = zip(*parts, strict=True)
+    return torch.cat(rows), torch.cat(batches)
+
+
+def digest_of(digests: Iterable[bytes], shape: dict) -> str:
+    """Of a multiset of images: sorted, so that names and order do not matter."""
+    return hashlib.sha256(b"".join(sorted(digests)) + repr(shape).encode()).hexdigest()
 
 
 def quantize(x: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genzoo.evaluation.compare import side_of
+from genzoo.evaluation.images import Images
 from genzoo.evaluation.neighbors import nearest
 from genzoo.evaluation.panels import panel
-from genzoo.evaluation.sources import Images
 from genzoo.parts import Features
 from genzoo.progress import Progress
 

@@ -8,10 +8,10 @@ from genzoo.config import Config
 from genzoo.errors import UserError
 from genzoo.evaluation.config import EvaluationConfig, key_of, label_of
 from genzoo.evaluation.extractor import make_extractor
+from genzoo.evaluation.images import Images
 from genzoo.evaluation.metrics import impossible, too_few
 from genzoo.evaluation.posteriors import about
 from genzoo.evaluation.record import stated
-from genzoo.evaluation.sources import Images
 from genzoo.parts import Features, Sampler
 from genzoo.registry import FEATURES
 

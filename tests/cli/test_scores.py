@@ -255,7 +255,7 @@ def compared():
     """JSON of this process, their number, and the scores that they make together."""
     from genzoo.evaluation.compare import compare
     from genzoo.evaluation.config import EvaluationConfig
-    from genzoo.evaluation.sources import from_array
+    from genzoo.evaluation.images import from_array
     from genzoo.launch import launched
 
     own = {"pixels": Entry("pixels", Pixels, "genzoo"), "wide": Entry("wide", Wide, "genzoo")}

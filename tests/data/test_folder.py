@@ -12,9 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from genzoo.data import files, images, store
+from genzoo.data import store
 from genzoo.data.folder import Folder
+from genzoo.data.size import central
 from genzoo.errors import UserError
+from genzoo.images import tree as trees
+from genzoo.images.decode import upright
 
 
 def encode(image, format="PNG", **options):
@@ -197,9 +200,8 @@ def one(tmp_path, content, name="image.png", **options):
     """The prepared form of one image, h w c."""
     shape = (options.pop("channels", 3), 8, 8)
     root = tree(tmp_path, {name: content})
-    return images.load_image(
-        files.Tree(root, images.SUFFIXES), name, shape, images.center_square, Image.Resampling.BICUBIC, **options
-    )
+    (file,) = trees.Tree(root, trees.SUFFIXES).files([name])
+    return upright(file.read(), file.place, shape, central(shape), **options)
 
 
 def test_central_square(tmp_path):
@@ -392,7 +394,7 @@ def test_members_that_point_outside_are_refused(tmp_path, name):
 
 
 def test_bombs_are_refused(tmp_path, monkeypatch, less_than):
-    monkeypatch.setattr(files, "MAX_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr(trees, "MAX_FILE_BYTES", 1 << 20)
     good = {"1.png": flat((1, 0, 0)), "2.png": flat((2, 0, 0))}
     bomb = zipped(tmp_path / "bomb.zip", {**good, "3.png": bytes(5 << 20)})
     assert bomb.stat().st_size < 10_000

@@ -3,9 +3,10 @@ import zipfile
 import numpy as np
 import pytest
 
-from genzoo.data import npz, store
+from genzoo.data import store
 from genzoo.data.npz import NPZ
 from genzoo.errors import UserError
+from genzoo.images import arrays as headers
 
 
 def noise(num=20, shape=(8, 8, 3), seed=0):
@@ -24,7 +25,7 @@ def prepare(root, **options):
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(npz, "CHUNK_BYTES", 1500)
+    monkeypatch.setattr(headers, "CHUNK_BYTES", 1500)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -175,7 +176,7 @@ def test_an_array_that_is_not_as_long_as_it_says(tmp_path, stop, more, message):
 
 
 def test_memory_stays_bounded(tmp_path, less_than, monkeypatch):
-    monkeypatch.setattr(npz, "CHUNK_BYTES", 1 << 20)
+    monkeypatch.setattr(headers, "CHUNK_BYTES", 1 << 20)
     root = save(tmp_path / "a.npz", compressed=True, images=np.zeros((1000, 128, 128, 3), np.uint8))  # 49 MB
     with less_than(12):
         assert len(prepare(root, size=128)["train"]) == 900

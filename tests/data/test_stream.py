@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genzoo.data import store
-from genzoo.data.files import CorruptFile
 from genzoo.data.stream import ENTRY, Stream
 from genzoo.data.webdataset import WebDataset
 from genzoo.errors import UserError
+from genzoo.images.tree import CorruptFile
 from genzoo.training.feed import Feed
 
 NUM, SHAPE = 53, (3, 8, 8)

@@ -12,17 +12,14 @@ from cleanfid import fid as cleanfid
 from PIL import Image
 from torch import Tensor, nn
 
-from genzoo.data.files import Tree
-from genzoo.data.images import SUFFIXES
-from genzoo.data.npz import open_arrays
+from genzoo import sides
 from genzoo.errors import UserError
 from genzoo.evaluation import compare as module
 from genzoo.evaluation.compare import compare, statistics_of
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.evaluation.extractor import make_extractor
 from genzoo.evaluation.frechet import Statistics, frechet_distance
-from genzoo.evaluation.images import spread
-from genzoo.evaluation.sources import BATCH_VALUES, Images, find, from_array
+from genzoo.evaluation.images import BATCH_VALUES, Images, from_array, spread
 from genzoo.evaluation.statistics import cache_path, cached, write_statistics
 from genzoo.features import inception
 from genzoo.features.inception import Inception
@@ -59,9 +56,10 @@ def metrics(weights, *names, mode="clean"):
 
 
 def open_side(name, num=None):
-    arrays = {"noise:test": np.random.default_rng(5).integers(0, 256, (20, 9, 9, 1), dtype=np.uint8)}
-    split = lambda data, split: arrays[f"{data}:{split}"]  # noqa: E731
-    return find(str(name), lambda path: Tree(path, SUFFIXES), split, open_arrays, num)
+    if name == "noise:test":
+        noise = np.random.default_rng(5).integers(0, 256, (20, 9, 9, 1), dtype=np.uint8)
+        return from_array(name, noise, num)
+    return sides.side(str(name), num)
 
 
 def draw(seed, num, sizes, mode="RGB"):

@@ -15,12 +15,11 @@ from genzoo.evaluation.config import EvaluationConfig
 from genzoo.evaluation.evaluate import evaluate
 from genzoo.evaluation.extractor import is_released, make_extractor
 from genzoo.evaluation.frechet import Statistics, frechet_distance
-from genzoo.evaluation.images import Spread, quantize, shares, spread
+from genzoo.evaluation.images import Spread, from_array, quantize, shares, spread
 from genzoo.evaluation.panels import save_png_samples
 from genzoo.evaluation.pictures import samples
 from genzoo.evaluation.plan import missing
 from genzoo.evaluation.posteriors import encode, fit_samplers
-from genzoo.evaluation.sources import from_array
 from genzoo.registry import FEATURES, SAMPLERS
 
 

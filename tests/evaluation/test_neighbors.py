@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genzoo.evaluation import neighbors
+from genzoo.evaluation.images import from_array
 from genzoo.evaluation.neighbor_panel import draw_neighbors
 from genzoo.evaluation.neighbors import memorization, nearest
-from genzoo.evaluation.sources import from_array
 
 
 def features(seed, n, dim=5, shift=0.0):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from genzoo.data.files import Tree
-from genzoo.data.images import SUFFIXES
 from genzoo.errors import UserError
-from genzoo.evaluation import decoding
-from genzoo.evaluation.decoding import MIN_FILES, decode, each, worker_processes
-from genzoo.evaluation.sources import from_tree
+from genzoo.images import pool
+from genzoo.images.pool import MIN_FILES, each, worker_processes
+from genzoo.images.tree import SUFFIXES, Tree
+from genzoo.sides import _decode, from_tree
 
 
 @pytest.fixture(autouse=True)
 def few_files_are_many(monkeypatch):
-    monkeypatch.setattr(decoding, "MIN_FILES", 1)
-    monkeypatch.setattr(decoding, "MAX_CHUNK_FILES", 3)
+    monkeypatch.setattr(pool, "MIN_FILES", 1)
+    monkeypatch.setattr(pool, "MAX_CHUNK_FILES", 3)
 
 
 def write(folder, num, seed=0, modes=("RGB",), suffix="png"):
@@ -63,7 +63,7 @@ def test_the_images_and_their_order_are_those_of_threads(tmp_path_factory, num, 
         with worker_processes(workers):
             side = from_tree("a", tree)
             made.append((side.digest, side.found, list(side.read(np.arange(num)))))
-    expected = [np.atleast_3d(np.asarray(decode(tree, name))) for name in tree.names]
+    expected = [_decode(tree, name) for name in tree.names]
     for digest, found, images in made:
         assert (digest, found) == made[0][:2]
         assert all(np.array_equal(one, other) for one, other in zip(images, expected, strict=True))
@@ -88,23 +88,28 @@ def test_a_corrupt_file_is_told_by_its_name(tmp_path, workers, packed):
 
 @pytest.mark.parametrize("name, value", [("MIN_FILES", 13), ("MAX_MEAN_BYTES", 2)])
 def test_few_files_and_large_images_start_no_process(tmp_path, monkeypatch, name, value):
-    monkeypatch.setattr(decoding, name, value)
-    monkeypatch.setattr(decoding, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(pool, name, value)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", None)
     tree = Tree(write(tmp_path / "a", 12), SUFFIXES)
     with worker_processes(2):
-        assert len(list(each(decode, tree, tree.names, 12 * [3]))) == 12
+        assert len(list(each(partial(_decode, tree), tree.names, lambda name: 3, in_processes=True))) == 12
 
 
 def test_a_large_image_is_a_task_of_its_own():
     names = [str(k) for k in range(7)]
     sizes = [1, 1, 5 << 20, 1, 1, 1, 1]
-    assert list(decoding._chunks(names, sizes)) == [["0", "1"], ["2"], ["3", "4", "5"], ["6"]]
+    assert list(pool._chunks(names, lambda name: sizes[int(name)])) == [
+        (["0", "1"], 2),
+        (["2"], 5 << 20),
+        (["3", "4", "5"], 3),
+        (["6"], 1),
+    ]
 
 
 def test_a_worker_that_dies_ends_in_one_message(tmp_path):
     tree = Tree(write(tmp_path / "a", 12), SUFFIXES)
     with worker_processes(2):
-        images = each(decode, tree, 100 * tree.names, [0] * 1200)
+        images = each(partial(_decode, tree), 100 * tree.names, lambda name: 0, in_processes=True)
         next(images)
         worker = multiprocessing.active_children()[0]
         worker.kill()

@@ -1,0 +1,1 @@
+"""Image files and arrays -> uint8 arrays, for training and for scores. Nothing here imports PyTorch."""

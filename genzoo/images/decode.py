@@ -1,0 +1,151 @@
+"""One encoded image -> uint8 h w c: `upright` for training, `stored` for scores, which never share their pixels.
+
+Training wants what the photographer saw: turned by EXIF, alpha on white. Scores want what clean-fid reads:
+`convert("RGB")`, nothing turned, nothing laid on a background. What may be opened at all is decided once, for both.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from genzoo.errors import UserError
+from genzoo.images.pool import BUDGET
+from genzoo.images.tree import CorruptFile
+from genzoo.parts import Shape
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # not all that Pillow reads: some run programs
+ORIENTATION = 0x0112  # the EXIF tag, and what turns the picture upright by its value
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # TIFF tags
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+MAX_PIXELS = 50_000_000  # of an image to train on, unless an option says otherwise
+MAX_SCORED_PIXELS = 100_000_000
+PILLOW_MAX_PIXELS = 2 * 89_478_485  # Pillow refuses more by itself
+PILLOW_BYTES = 4  # of a pixel while Pillow holds it, at most
+STRIP = 1 << 20  # pixels copied out of Pillow at a time
+REMEDY = "(repair or remove it; data.skip_corrupt=true leaves such files out)"
+
+Crop = Callable[[int, int], tuple[int, int, int, int]]  # (width, height) -> (left, upper, right, lower)
+
+
+def upright(
+    data: bytes | memoryview,
+    place: str,
+    shape: Shape,
+    crop: Crop,
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
+    max_pixels: int = MAX_PIXELS,
+) -> np.ndarray:
+    """To train on: turned upright, cropped, resized with antialiasing to `shape` (c, h, w); uint8 h w c.
+
+    Grey values of 16 bits, or a TIFF's 12, are scaled to 8; where the shape has no alpha channel, transparent pixels
+    are laid on white. Raises CorruptFile, with the place, whatever is wrong with it.
+    """
+    channels, height, width = shape
+    try:
+        image = _opened(data, max_pixels)
+        with BUDGET.held(PILLOW_BYTES * image.width * image.height):
+            image.load()  # which turns a TIFF
+            # Not ImageOps.exif_transpose: it writes all tags anew, and fails at odd ones in sound photographs.
+            turn = UPRIGHT.get(image.getexif().get(ORIENTATION))
+            image = _convert(image, channels)
+            if turn is not None:
+                image = image.transpose(turn)
+            box = crop(image.width, image.height)
+            if box != (0, 0, image.width, image.height):
+                image = image.crop(box)
+            return np.asarray(image.resize((width, height), resample)).reshape(height, width, channels)
+    except UnidentifiedImageError as error:
+        raise CorruptFile(f"{place} is not an image of the kinds {', '.join(FORMATS)} {REMEDY}") from error
+    except Exception as error:  # Pillow's readers raise some ten kinds on bad files
+        raise CorruptFile(f"{place} cannot be used: {error} {REMEDY}") from error
+
+
+def stored(data: bytes, place: str) -> np.ndarray:
+    """To be scored: uint8 h w 1|3, as clean-fid reads it. UserError, with the place, when it cannot be decoded."""
+    try:
+        image = _opened(data, MAX_SCORED_PIXELS)
+        image.load()  # a TIFF has its final size only now
+        image = image if image.mode in ("L", "RGB") else image.convert("RGB")
+        pixels = np.empty((image.height, image.width, len(image.getbands())), np.uint8)
+        rows = max(1, STRIP // image.width)
+        for top in range(0, image.height, rows):  # in strips: for the whole, Pillow would make two more copies
+            strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+            pixels[top : top + rows] = np.asarray(strip).reshape(-1, *pixels.shape[1:])
+        return pixels
+    except Exception as error:
+        raise UserError(f"{place} cannot be decoded: {error}") from error
+
+
+@dataclass(frozen=True)
+class Header:
+    """What one file says of itself. sha256: of the file's bytes."""
+
+    sha256: bytes
+    size: tuple[int, int]  # width, height
+    mode: str
+    format: str
+
+    @property
+    def num_bytes(self) -> int:
+        """Of its pixels while they are decoded."""
+        return PILLOW_BYTES * self.size[0] * self.size[1]
+
+
+def look(data: bytes) -> Header | str:
+    """The header of a file that is to be scored, or what is wrong."""
+    try:
+        image = _opened(data, MAX_SCORED_PIXELS)
+        if image.mode.startswith(("I", "F")):
+            return f"mode {image.mode} has more than 8 bits a channel: convert it to 8 bits"
+        return Header(hashlib.sha256(data).digest(), image.size, image.mode, image.format or "")
+    except UnidentifiedImageError:
+        return f"no image of the formats {', '.join(FORMATS)}"
+    except Exception as error:
+        return str(error)
+
+
+def _opened(data: bytes | memoryview, max_pixels: int) -> Image.Image:
+    """The image with nothing but its header read; ValueError when it is larger than may be decoded."""
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    if image.width * image.height > max_pixels:
+        raise ValueError(f"it has {image.width}x{image.height} pixels, more than {max_pixels} (max_pixels)")
+    return image
+
+
+def _convert(image: Image.Image, channels: int) -> Image.Image:
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        image = _to_8_bits(image)
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are 32-bit numbers of unknown range (mode {image.mode}); convert it to 8 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if channels in (1, 3):
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    elif image.mode not in MODES.values():
+        image = image.convert("RGB")
+    return image if image.mode == MODES[channels] else image.convert(MODES[channels])
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    grey = np.asarray(image).astype(np.uint32)
+    clear = image.info.get("transparency")  # of a PNG: the value of the transparent pixels
+    opaque = None if clear is None else Image.fromarray(np.where(grey == clear, 0, 255).astype(np.uint8))
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    largest = 2 ** tags.get(BITS_PER_SAMPLE, (16,))[0] - 1
+    if tags.get(PHOTOMETRIC) == 0:  # 0 is white
+        grey = largest - grey
+    image = Image.fromarray(((grey * 255 + largest // 2) // largest).astype(np.uint8))
+    return image if opaque is None else Image.merge("LA", (image, opaque))
