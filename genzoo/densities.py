@@ -17,7 +17,7 @@ class StandardNormal:
 
     def sample(self, num: int, generator: Generator) -> Tensor:
         """num *shape, on the CPU."""
-        return torch.randn(num, *self.shape, generator=generator)
+        return torch.randn(num, *self.shape, generator=generator, device=generator.device)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """b *shape -> b, nats."""

@@ -233,7 +233,8 @@ class Features(Protocol):
     dim: int
     protocol: dict  # weights' sha256, input size, resize: what a number made with these features must state
     # Optional: the call in two steps, `resized(images)`, uint8 b c h w -> b *shape, and `of_resized` of that -> float32
-    # b dim. Where one shape comes of all sizes, images of different sizes then share the batches of the network.
+    # b dim. Where one shape comes of all sizes, images of different sizes then share the batches of the network;
+    # `maps(x, size)`, images b c h w in [0, 1] -> feature maps b c' h' w' from shallow to deep, with gradients.
 
     @classmethod
     def fetch(cls, config: BaseModel) -> None:

@@ -237,10 +237,31 @@ HEADS = Registry(
         "single": "heads.single:SingleHead",
         "split": "heads.split:SplitHead",
         "mixture": "heads.mixture:MixtureHead",
+        "gaussian": "heads.gaussian:GaussianHead",
+        "logistic": "heads.logistic:LogisticHead",
     },
 )
-OBJECTIVES = Registry("objectives", {"elbo": "objectives.elbo:ELBO"})
-TERMS = Registry("terms", {})
+OBJECTIVES = Registry(
+    "objectives",
+    {
+        "elbo": "objectives.elbo:ELBO",
+        "iwae": "objectives.iwae:IWAE",
+        "tc": "objectives.tc:TC",
+        "mmd": "objectives.mmd:MMD",
+        "ae": "objectives.ae:AE",
+    },
+)
+TERMS = Registry(
+    "terms",
+    {
+        "perceptual": "terms.perceptual:Perceptual",
+        "adversarial": "terms.adversarial:Adversarial",
+        "total_variation": "terms.total_variation:TotalVariation",
+        "high_frequency": "terms.high_frequency:HighFrequency",
+        "gradient_penalty": "terms.gradient_penalty:GradientPenalty",
+        "dip": "terms.dip:DIP",
+    },
+)
 SAMPLERS = Registry(
     "samplers",
     {

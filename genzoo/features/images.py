@@ -23,6 +23,13 @@ class Normalized(nn.Module):
     def of_resized(self, x: Tensor) -> Tensor:
         return self.net(x.contiguous(memory_format=torch.channels_last)).flatten(1).float()
 
+    def maps(self, x: Tensor, size: int | None = None) -> list[Tensor]:
+        """b 1|3 h w in [0, 1], with gradients -> feature maps b c' h' w' from shallow to deep; of squares of `size`."""
+        size = size or self.size
+        x = F.interpolate(x.float(), size=(size, size), mode="bicubic", antialias=True).expand(-1, 3, -1, -1)
+        x = (255 * x - self.mean) * self.scale
+        return self.net.forward_intermediates(x.contiguous(memory_format=torch.channels_last), intermediates_only=True)
+
 
 def resize(images: Tensor, size: int) -> Tensor:
     """uint8 b c h w -> float32 b 3 size size in [0, 255], as clean-fid resizes.

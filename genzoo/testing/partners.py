@@ -42,12 +42,14 @@ def small_model(needs: tuple[str, ...] = (), image_shape: Shape = IMAGE, **parts
 
 def _own(registry: Registry) -> list[dict]:
     """genzoo's own parts of a kind, with their default options, heads with a small decoder."""
-    names = [name for name, entry in registry.entries.items() if entry.owner == "genzoo"]
-    small = {"decoder": SMALL_DECODER}
-    return [
-        {"name": name, **(small if registry is HEADS and "decoder" in config_of(registry, name).model_fields else {})}
-        for name in names
-    ]
+    found = []
+    for name, entry in registry.entries.items():
+        if entry.owner == "genzoo":
+            fields = config_of(registry, name).model_fields
+            small = {"head": {"name": "single", "decoder": SMALL_DECODER}, "decoder": SMALL_DECODER}
+            key = next((key for key in small if registry is HEADS and key in fields), None)
+            found.append({"name": name, **({key: small[key]} if key else {})})
+    return found
 
 
 def images(image_shape: Shape = IMAGE, num: int = 4) -> torch.Tensor:

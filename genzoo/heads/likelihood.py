@@ -1,0 +1,55 @@
+"""What heads with a likelihood share: the levels of an image, and a scale beside the inner head's image."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genzoo.config import Config, build
+from genzoo.heads.branches import decode
+from genzoo.parts import Shape
+from genzoo.registry import DECODERS
+
+FAR = 1e4  # finite: infinity times a gradient of 0 is no number
+MAX_STD = 10.0  # of grey levels in [0, 1]: as good as uniform
+HALF = 1 / 510  # of the distance between two of the 256 levels in [0, 1]
+
+
+class Parameters(nn.Module):
+    """Numbers of a pixel's density, `num` for each channel: one for the image or channel, or from a decoder, by pixel.
+
+    forward: b *in_shape -> b num c h w (h, w: 1 but for pixels), float32.
+    """
+
+    def __init__(self, num: int, by: str, decoder: Config | None, in_shape: Shape, image_shape: Shape):
+        super().__init__()
+        channels, height, width = image_shape
+        self.num, self.decoder = num, None
+        if by == "pixel":
+            self.out_shape = (num * channels, height, width)
+            self.decoder = build(DECODERS, decoder, in_shape=in_shape, out_shape=self.out_shape)
+        else:
+            self.free = nn.Parameter(torch.zeros(num, channels if by == "channel" else 1, 1, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.decoder is None:
+            return self.free.float().unsqueeze(0)
+        return decode(self.decoder, features, self.out_shape).unflatten(1, (self.num, -1))
+
+
+def edges(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The ends of the level that each pixel in [0, 1] is on; the outermost levels reach as good as to infinity."""
+    level = (255 * x).round() / 255
+    return (level - HALF).masked_fill(level < HALF, -FAR), (level + HALF).masked_fill(level > 1 - HALF, FAR)
+
+
+def log_logistic_mass(low: Tensor, high: Tensor) -> Tensor:
+    """log of the standard logistic's mass between two points: log [s(high) s(-low) (1 - exp(low - high))]."""
+    return F.logsigmoid(high) + F.logsigmoid(-low) + torch.log(-torch.expm1(low - high))
+
+
+def log_normal_mass(low: Tensor, high: Tensor) -> Tensor:
+    """log of the standard normal's mass between two points, in the tail of smaller numbers."""
+    upper = low + high > 0
+    low, high = torch.where(upper, -high, low), torch.where(upper, -low, high)
+    log_high, log_low = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
+    return log_high + torch.log(-torch.expm1((log_low - log_high).clamp(max=-1e-7)))

@@ -1,0 +1,1 @@
+"""Terms: what is charged beside any objective. Contract: `genzoo.parts.Term`."""
