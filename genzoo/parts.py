@@ -31,6 +31,7 @@ CAPABILITIES = {
     "codes": "a latent of discrete codes",
     "flat latent": "a flat latent, of shape (n,)",
     "latent map": "a latent map, of shape (c, h, w)",
+    "free latent": "a latent that may lie anywhere, not on a sphere alone",
     "likelihood": "a head that gives a likelihood (`log_prob`)",
     "maps": "a head that mixes branches by maps",
 }
@@ -72,6 +73,8 @@ class Posterior(Protocol):
     #     there is none; of every latent element where it separates. Its sum is the nats per image.
     # `log_prob(z) -> b`: log q(z|x), nats; z may have further dimensions in front, against which the batch broadcasts.
     # `penalties() -> {name: b}`: what is charged beside the KL: a commitment, the norm of a deterministic code.
+    # `kl_is_estimate = True`: the KL depends on z, and so do mean and variance of elements that hang on others;
+    # `on_sphere = True`: z is a unit vector, and densities are with respect to the sphere's surface.
 
 
 class Prior(Protocol):

@@ -221,8 +221,21 @@ ENCODERS = Registry(
         "timm": "encoders.timm:TimmEncoder",
     },
 )
-LATENTS = Registry("latents", {"gaussian": "latents.gaussian:GaussianLatent"})
-PRIORS = Registry("priors", {})
+LATENTS = Registry(
+    "latents",
+    {
+        "gaussian": "latents.gaussian:GaussianLatent",
+        "spatial_gaussian": "latents.spatial_gaussian:SpatialGaussianLatent",
+        "vmf": "latents.vmf:VMFLatent",
+        "ladder": "latents.ladder:LadderLatent",
+        "deterministic": "latents.deterministic:DeterministicLatent",
+        "vq": "latents.vq:VQLatent",
+        "rvq": "latents.rvq:RVQLatent",
+        "fsq": "latents.fsq:FSQLatent",
+        "lfq": "latents.lfq:LFQLatent",
+    },
+)
+PRIORS = Registry("priors", {"mog": "priors.mog:MixturePrior", "vamp": "priors.vamp:VampPrior"})
 DECODERS = Registry(
     "decoders",
     {

@@ -89,6 +89,7 @@ def capabilities(model: Model, made: Pass) -> set[str]:
         "codes": hasattr(latent, "codes"),
         "flat latent": len(latent.shape) == 1,
         "latent map": len(latent.shape) == 3,
+        "free latent": not getattr(posterior, "on_sphere", False),
         "likelihood": composition.log_prob is not None,
         "maps": bool(composition.maps),
     }

@@ -27,6 +27,7 @@ LAYERS = [
     {"tracing"},
     {"model", "training", "evaluation", "pretrained"},
     ZOO,
+    {"codes"},
     {"layers", "densities", "backbones", "launch", "progress", "interpolation"},
     {"plugins"},
     {"edits"},

@@ -239,6 +239,8 @@ def moments(subject: Subject) -> None:
     """Posterior: draws have the `mean` and the `variance` that it states"""
     part, x = _disturbed(subject)
     posterior = part(x[:1].expand(NUM_DRAWS, *x.shape[1:]))
+    if getattr(posterior, "kl_is_estimate", False):
+        raise DoesNotApply("its elements hang on each other: mean and variance are those given the mean of others")
     z = posterior.sample(torch.Generator().manual_seed(0)).double()
     mean, variance = posterior.mean[0].double(), posterior.variance[0].double()
     for name, stated, drawn in (("mean", mean, z), ("variance", variance, (z - mean).square())):

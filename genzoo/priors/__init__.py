@@ -1,0 +1,1 @@
+"""Priors: densities of the latent that are learned with the model. Contract: `genzoo.parts.Prior`."""
