@@ -10,8 +10,10 @@ from torch import nn
 
 import genzoo.heads.split as split
 from genzoo.config import build
-from genzoo.registry import DECODERS, HEADS
+from genzoo.model import Model, ModelConfig
+from genzoo.registry import DECODERS, HEADS, LATENTS
 
+SMALL_ENCODERS = {"mlp": {"hidden_dims": [8]}, "conv": {"base_dim": 2}}
 SMALL = {"resnet": {"base_dim": 2}, "conv": {"base_dim": 2}, "mlp": {"hidden_dims": [4]}}
 decoders = st.sampled_from(DECODERS.names()).map(lambda name: {"name": name} | SMALL.get(name, {}))
 logits = st.floats(-1e4, 1e4) | st.sampled_from([0.0, -0.0, 88.8, -88.8, 1e30, -1e30])
@@ -150,6 +152,37 @@ def test_registered_decoders_compose(data, kinds, channels, sigma_per_color):
     check_bounds(composition)
     composition.image.square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in head.parameters())
+
+
+@pytest.mark.parametrize("head", ["single", "split", "mixture"])
+@pytest.mark.parametrize("latent", LATENTS.names())
+@pytest.mark.parametrize("encoder", ["mlp", "conv"])
+def test_every_latent_under_every_head(encoder, latent, head):
+    """Of vectors and maps: bounded, also where z lies anywhere; sigma and the encoder get a gradient through the draw."""
+    torch.manual_seed(0)
+    parts = {"encoder": encoder, "latent": latent, "head": {"name": head, "decoder": {"name": "mlp", **SMALL["mlp"]}}}
+    model = Model(
+        ModelConfig.model_validate({**parts, "encoder": {"name": encoder, **SMALL_ENCODERS[encoder]}}), (3, 16, 16)
+    )
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.2 * torch.randn(p.shape))
+    composition = model(torch.rand(4, 3, 16, 16)).composition
+    if composition.branches:
+        check_bounds(composition)
+    if head == "split":
+        composition.maps["sigma"].retain_grad()
+    composition.image.square().sum().backward()
+    if head == "split":
+        assert composition.maps["sigma"].grad.any()
+    for part in (model.encoder, model.head):
+        reached = [p.grad for p in part.parameters()]
+        assert all(grad is not None and torch.isfinite(grad).all() for grad in reached)
+        assert any(grad.any() for grad in reached)
+    anywhere = model.decode(3 * torch.randn(4, *model.latent_shape))
+    assert anywhere.image.min() >= 0 and anywhere.image.max() <= 1
+    if anywhere.branches:
+        check_bounds(anywhere)
 
 
 @pytest.mark.parametrize("per_color", [False, True])
