@@ -1,8 +1,9 @@
 """Addresses that a recipe or a dataset's own files may name: plain paths and a list of protocols, never a chain."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from threading import Lock
 
 from genzoo.errors import UserError, quoted
 
@@ -28,24 +29,32 @@ def refuse(address: str, key: str) -> None:
     raise UserError(f"{key}: {quoted(address)} is refused: {problem}; give a path, or an address such as s3://...")
 
 
+_lock = Lock()
+_inside: list[Callable[[str], type]] = []  # fsspec's own look-up, once for each time that it is replaced
+
+
 @contextmanager
 def only_listed() -> Iterator[None]:
     """Inside, fsspec knows no other protocols, whoever asks it: `datasets` takes addresses out of a set's own README.
 
-    fsspec raises ValueError for those.
+    fsspec raises ValueError for those. Generators may be inside together and leave in any order.
     """
     modules = [import_module(name) for name in ("fsspec.registry", "fsspec.core")]
-    find = modules[0].get_filesystem_class
+    with _lock:
+        find = _inside[0] if _inside else modules[0].get_filesystem_class
+        _inside.append(find)
 
-    def listed(protocol: str) -> type:
-        if protocol and protocol not in (*PROTOCOLS, *PACKED):
-            raise ValueError(f"addresses of the protocol {quoted(protocol)} are refused")
-        return find(protocol)
+        def listed(protocol: str) -> type:
+            if protocol and protocol not in (*PROTOCOLS, *PACKED):
+                raise ValueError(f"addresses of the protocol {quoted(protocol)} are refused")
+            return find(protocol)
 
-    for module in modules:
-        module.get_filesystem_class = listed
+        for module in modules:
+            module.get_filesystem_class = listed
     try:
         yield
     finally:
-        for module in modules:
-            module.get_filesystem_class = find
+        with _lock:
+            _inside.pop()
+            for module in modules if not _inside else ():
+                module.get_filesystem_class = find

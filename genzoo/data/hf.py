@@ -92,7 +92,8 @@ class HF(SquareImages):
         if not isinstance(features.get(config.image), datasets.Image):
             kinds = ", ".join(f"{name} ({type(kind).__name__})" for name, kind in features.items())
             raise UserError(f"data.image: {config.root} has no column '{config.image}' of images (it has: {kinds})")
-        return rows.select_columns([config.image]).cast_column(config.image, datasets.Image(decode=False))
+        with self._loading():
+            return rows.select_columns([config.image]).cast_column(config.image, datasets.Image(decode=False))
 
     def _encoded(self, split: str, number: int, row: dict) -> Encoded:
         value = row[self.config.image] or {}
@@ -151,12 +152,12 @@ class HF(SquareImages):
 
     @contextmanager
     def _loading(self) -> Iterator[None]:
-        import datasets
-
         try:
             with only_listed():
                 yield
-        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # `datasets`, the hub, pyarrow and YAML have each their own
             raise UserError(f"data.root: {self.config.root} cannot be loaded: {error}") from error
 
 

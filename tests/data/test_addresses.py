@@ -41,6 +41,15 @@ def test_the_list_holds_for_a_while_only(tmp_path):
     with only_listed(), fsspec.open(str(tmp_path / "x"), "wb") as file:
         file.write(b"1")
     assert fsspec.filesystem("memory").protocol == "memory"
+    inside = [only_listed() for _ in range(3)]
+    for one in inside:
+        one.__enter__()
+    for one in (inside[1], inside[0]):  # as generators end that were begun together
+        one.__exit__(None, None, None)
+        with pytest.raises(ValueError, match="refused"):
+            fsspec.filesystem("memory")
+    inside[2].__exit__(None, None, None)
+    assert fsspec.filesystem("memory").protocol == "memory"
     assert set(PROTOCOLS) == LISTED
 
 

@@ -174,6 +174,31 @@ def test_a_readme_that_leads_out_of_the_set(root, tmp_path, files):
         dataset(root).locate()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\nconfigs: [\n---\n",
+        "---\nconfigs: 3\n---\n",
+        "---\n- a\n---\n",
+        "---\nconfigs:\n- config_name: a\n  data_files: {train: 3}\n---\n",
+        "---\ndataset_info:\n  features:\n  - name: picture\n    dtype: float33\n---\n",
+        "---\ndataset_info:\n  features:\n  - name: picture\n    dtype: int64\n---\n",
+        "---\nconfigs: !!python/object/apply:os.mkdir [EXECUTED]\n---\n",
+        "---\nconfigs:\n- config_name: '\\ud800'\n  data_files: '*'\n---\n",
+    ],
+)
+def test_a_readme_that_is_not_one(root, text, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (root / "README.md").write_text(text)
+    try:
+        made = dataset(root)
+        made.locate()
+        list(made.read("train"))
+    except UserError as error:
+        assert str(root) in str(error)
+    assert not (tmp_path / "EXECUTED").exists()
+
+
 @pytest.mark.parametrize("name", ["reference://x::data:,y", "parquet", "memory://a", "csv"])
 def test_a_root_that_is_no_set(root, name):
     with pytest.raises(UserError, match="neither a name on the hub"):
