@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.cache import cache_dir
-from genzoo.errors import UserError, nearest, reason
+from genzoo.errors import UserError, reason, suggestion
 
 FILE = "model.safetensors"  # in each of timm's repositories
 
@@ -33,7 +33,7 @@ def pretrained_cfg(model: str):
     names = timm.list_pretrained()
     if not timm.is_model(model) or ("." in model and model not in names):
         raise UserError(
-            f"timm {timm.__version__} has no pretrained network '{model}'{nearest(model, names)} "
+            f"timm {timm.__version__} has no pretrained network '{model}'{suggestion(model, names)} "
             "(`timm.list_pretrained()` lists them)"
         )
     return timm.models.get_pretrained_cfg(model)

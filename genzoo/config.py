@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, to_jsonable_python
 
 from genzoo.annotations import OneOf, alternatives, annotation_of, exact, words
-from genzoo.errors import UserError, nearest, quoted, reason
+from genzoo.errors import UserError, quoted, reason, suggestion
 from genzoo.parts import lacking
 from genzoo.registry import Registry
 
@@ -33,7 +33,7 @@ class Strict(BaseModel, extra="forbid", frozen=True, validate_default=True, allo
                 raise
             lines = error.errors(include_url=False)
             unknown = [line["loc"][0] for line in lines if line["type"] == "extra_forbidden" and len(line["loc"]) == 1]
-            close = {key: nearest(str(key), cls.model_fields) for key in unknown[:20]}  # more are never shown
+            close = {key: suggestion(str(key), cls.model_fields) for key in unknown[:20]}  # more are never shown
             raise ValidationError.from_exception_data(cls.__name__, list(_told(cls, lines, values, close))) from None
 
 

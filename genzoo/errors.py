@@ -46,7 +46,7 @@ def quoted(value: object) -> str:
     return shortened(clean(repr(value)), 240)
 
 
-def nearest(name: str, known) -> str:
+def suggestion(name: str, known) -> str:
     """`"; did you mean 'resnet'?"` when a known name is close, else an empty string."""
     import difflib
 

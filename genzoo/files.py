@@ -96,6 +96,8 @@ def locked(path: Path, refusal: str = "", waiting: str = "") -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() or path.is_dir():
+        raise UserError(f"{path} is not the file that a lock is; remove it")
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)

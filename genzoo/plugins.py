@@ -7,7 +7,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Literal
 
-from genzoo.errors import UserError, nearest, reason
+from genzoo.errors import UserError, reason, suggestion
 from genzoo.plugin_files import load_file, parts_of
 from genzoo.registry import KINDS, Entry, entry_points
 
@@ -34,7 +34,7 @@ def survey(files: tuple[str, ...] = ()) -> list[Plugin]:
         plugin = packages.setdefault(point.owner, Plugin(point.package, point.version, "package"))
         kind = point.kind
         if kind not in KINDS:
-            close = nearest(kind, KINDS)
+            close = suggestion(kind, KINDS)
             problem = f"no kind '{kind}'{close}; correct the entry point's group (kinds: {', '.join(KINDS)})"
         elif KINDS[kind].entries[point.name].owner == "genzoo":
             problem = f"the name is genzoo's own; rename it, such as OWNER/{point.name}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from genzoo.errors import UserError, clean, nearest, quoted, shortened
+from genzoo.errors import UserError, clean, quoted, shortened, suggestion
 
 Place = tuple[Any, ...]  # a place in the tree: keys and list indices from the root
 if TYPE_CHECKING:
@@ -38,9 +38,8 @@ def find(source: str | Path) -> Path:
         return known[str(source)]
     if os.path.isdir(path):
         raise UserError(f"{source} is a folder; name a recipe file (a run's is {path / 'recipe.yaml'})")
-    raise UserError(
-        f"no recipe file '{source}'{nearest(path.stem, known)} (shipped, found by name: {', '.join(known) or 'none'})"
-    )
+    names = ", ".join(known) or "none"
+    raise UserError(f"no recipe file '{source}'{suggestion(path.stem, known)} (shipped, found by name: {names})")
 
 
 # --- YAML ------------------------------------------------------------------------------------------------------------

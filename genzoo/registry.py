@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
-from genzoo.errors import UserError, nearest, reason
+from genzoo.errors import UserError, reason, suggestion
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -129,7 +129,7 @@ class Registry:
             )
         bare = name.rpartition("/")[2]  # `convnext` may have become `acme/convnext`, or the other way round
         moved = [part for part in self.entries if part.rpartition("/")[2] == bare]
-        close = f"; did you mean '{moved[0]}'?" if moved else nearest(name, self.entries)
+        close = f"; did you mean '{moved[0]}'?" if moved else suggestion(name, self.entries)
         return f"{message}{close} (registered: {', '.join(self.entries)})"
 
 

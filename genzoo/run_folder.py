@@ -31,21 +31,9 @@ from genzoo.training.signals import resume_command
 log = logging.getLogger("genzoo")
 
 # What may differ from the recipe a run was started with when it goes on: nothing that changed its past.
-FREE_ON_RESUME = {"evaluation", "samplers", "data.root", "plugins", "report"} | {
-    f"train.{key}"
-    for key in (
-        "steps",
-        "checkpoint_every",
-        "panel_every",
-        "log_every",
-        "keep",
-        "keep_best",
-        "max_time",
-        "trackers",
-        "parallel",
-        "activation_checkpointing",
-    )
-}
+FREE_TRAIN = ["steps", "checkpoint_every", "panel_every", "log_every", "keep", "keep_best", "max_time", "trackers",
+              "parallel", "activation_checkpointing"]  # fmt: skip
+FREE_ON_RESUME = {"evaluation", "samplers", "data.root", "plugins", "report", *(f"train.{key}" for key in FREE_TRAIN)}
 FILES = ("recipe.yaml", "lock.json", "metrics.json", "train.jsonl", "precision.json", "report.html")
 FOLDERS = ("checkpoints", "samplers", "panels", "plugins")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from genzoo.config import build, parse, part
 from genzoo.data.store import prepare
-from genzoo.errors import UserError, nearest
+from genzoo.errors import UserError, suggestion
 from genzoo.evaluation.images import Images, digest_of, from_array, of_rows, quantize, spread
 from genzoo.evaluation.statistics import Known, read_statistics
 from genzoo.images.arrays import Array, open_arrays
@@ -72,8 +72,8 @@ def side(
         return from_array(name, _split(dataset, split, root), num)
     siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     raise UserError(
-        f"there is no {name}{nearest(path.name, siblings)}; each side is a folder or zip of images, an .npz of images "
-        "or statistics, a run, or dataset:split such as mnist:test"
+        f"there is no {name}{suggestion(path.name, siblings)}; each side is a folder or zip of images, an .npz of "
+        "images or statistics, a run, or dataset:split such as mnist:test"
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from genzoo.cli.options import as_json, complete_kind, complete_part, complete_part_or_recipe, plugin_option
-from genzoo.errors import UserError, nearest
+from genzoo.errors import UserError, suggestion
 from genzoo.registry import KINDS
 
 
@@ -164,4 +164,4 @@ def kind_of(word: str) -> str:
         return word
     if f"{word}s" in KINDS:
         return f"{word}s"
-    raise UserError(f"no kind '{word}'{nearest(word, KINDS)} (kinds: {', '.join(KINDS)})")
+    raise UserError(f"no kind '{word}'{suggestion(word, KINDS)} (kinds: {', '.join(KINDS)})")

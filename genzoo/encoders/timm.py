@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from genzoo.backbones import create, pretrained_cfg, weights_file
 from genzoo.config import Config
-from genzoo.errors import UserError, nearest, reason
+from genzoo.errors import UserError, reason, suggestion
 from genzoo.layers import padded
 from genzoo.parts import Shape
 
@@ -54,7 +54,7 @@ class TimmEncoder(nn.Module):
         if not timm.is_model(config.model):
             raise UserError(
                 f"encoders/timm: timm {timm.__version__} has no model '{config.model}'"
-                f"{nearest(config.model, timm.list_models())} (`timm.list_models()` lists them)"
+                f"{suggestion(config.model, timm.list_models())} (`timm.list_models()` lists them)"
             )
         mean, std = (0.0,), (1.0,)
         if config.pretrained and channels == 3:

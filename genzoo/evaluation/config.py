@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, SerializeAsAny, WithJsonSchema, field_validator
 
 from genzoo.config import Config, OneOf, Strict, located, part
-from genzoo.errors import nearest
+from genzoo.errors import suggestion
 from genzoo.registry import FEATURES
 
 
@@ -129,7 +129,7 @@ def _metric(value: Any) -> Any:
         raise ValueError(f"expected {{name: ..., options}} with one of: {', '.join(METRICS)}")
     name = value["name"]
     if name not in METRICS:
-        message = f"no metric is called '{name}'{nearest(name, METRICS)} (metrics: {', '.join(METRICS)})"
+        message = f"no metric is called '{name}'{suggestion(name, METRICS)} (metrics: {', '.join(METRICS)})"
         raise located(Config, [("name", message, name)])
     return METRICS[name].model_validate(value)
 

@@ -5,7 +5,7 @@ import inspect
 import torch
 from torch import nn
 
-from genzoo.errors import UserError, nearest
+from genzoo.errors import UserError, suggestion
 from genzoo.training.config import OptimizerConfig, ScheduleConfig
 
 
@@ -16,7 +16,7 @@ def check_optimizer(config: OptimizerConfig) -> None:
     names = list_optimizers()
     if config.name not in names:
         raise UserError(
-            f"train.optimizer.name: '{config.name}' is no optimizer of timm's{nearest(config.name, names)} "
+            f"train.optimizer.name: '{config.name}' is no optimizer of timm's{suggestion(config.name, names)} "
             f"(known: {', '.join(names)})"
         )
     info = get_optimizer_info(config.name)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genzoo.errors import Interrupted, UserError, nearest
+from genzoo.errors import Interrupted, UserError, suggestion
 from genzoo.training import checkpoint
 from genzoo.training.config import TrainConfig
 from genzoo.training.log import Log, averages, last_epoch
@@ -40,7 +40,7 @@ def check(config: TrainConfig) -> None:
         if name not in LOGGER_TYPE_TO_CLASS:
             known = ", ".join(LOGGER_TYPE_TO_CLASS)
             raise UserError(
-                f"train.trackers: no tracker '{name}'{nearest(name, LOGGER_TYPE_TO_CLASS)} (known: {known})"
+                f"train.trackers: no tracker '{name}'{suggestion(name, LOGGER_TYPE_TO_CLASS)} (known: {known})"
             )
         if name not in available:
             raise UserError(f"train.trackers: {name} is not installed; pip install {name}, or remove it")
