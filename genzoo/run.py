@@ -27,6 +27,7 @@ from genzoo.run_folder import RunFolder
 from genzoo.tracing import refuse_misfits, trace
 
 if TYPE_CHECKING:
+    from genzoo.explore.session import Session
     from genzoo.launch import Launch
     from genzoo.reports.pictures import Wall
 
@@ -273,6 +274,21 @@ def walls(folder: str | Path, plugins: Sequence[str] = ()) -> list[Wall]:
     images, device = prepare_splits(parts, recipe)[split].images, next(model.parameters()).device
     samplers = _fitted_samplers(run, recipe, parts)
     return draw(model, samplers, images, split, seed=recipe.evaluation_seed, device=device)
+
+
+def session(folder: str | Path, plugins: Sequence[str] = ()) -> Session:
+    """What the explorer needs of a run: its model, its fitted samplers, images of its reference split.
+
+    plugins: as `load` takes them.
+    """
+    from genzoo.explore.session import Session
+
+    run = RunFolder(folder)
+    recipe = run.recipe(plugins=plugins)
+    parts = build_parts(recipe)
+    model, _ = _loaded(run, recipe)
+    images = prepare_splits(parts, recipe)[recipe.evaluation.reference].images
+    return Session(recipe.name, model, _fitted_samplers(run, recipe, parts), images)
 
 
 def walls_beside(folders: dict[str, Path], plugins: Sequence[str] = ()) -> tuple[list[Wall], list[str]]:

@@ -4,6 +4,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -11,6 +12,13 @@ from hypothesis import settings
 settings.register_profile("quick", max_examples=40, deadline=None)
 settings.register_profile("long", max_examples=1000, deadline=None)  # pytest --hypothesis-profile=long
 settings.load_profile("quick")
+
+
+CHROMIUM = Path("/usr/bin/chromium")
+OPTIONS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +43,44 @@ def call(monkeypatch, capsys, tmp_path):
         return end.value.code or 0, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium; skips where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not there (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        made = driver.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """visit(url, width, scheme): the opened page; in the end no message, and no request to another place, was seen.
+
+    visit.expected: words of messages that are to come.
+    """
+    seen, contexts = [], []
+
+    def open_page(url, width=1280, scheme="light"):
+        contexts.append(context := browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
+        page, own = context.new_page(), url.partition("?")[0]
+
+        def asked(request):
+            if not request.url.startswith(("data:", f"blob:{own}", own)):
+                seen.append(request.url)
+
+        page.on("console", lambda message: seen.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: seen.append(str(error)))
+        page.on("request", asked)
+        page.goto(url)
+        return page
+
+    open_page.expected = []
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [message for message in seen if not any(words in message for words in open_page.expected)] == []

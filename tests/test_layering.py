@@ -21,7 +21,7 @@ LAYERS = [
     {"given"},
     {"sides"},
     {"run", "testing", "schema"},
-    {"reports"},
+    {"reports", "explore"},
     {"run_folder"},
     {"recipe"},
     {"tracing"},

@@ -20,7 +20,7 @@ from genzoo.cli.parts import check, list_parts, list_plugins, new, show
 from genzoo.cli.recipes import recipes
 from genzoo.cli.reports import report
 from genzoo.cli.scores import fid, neighbors, stats
-from genzoo.cli.trained import decode, encode, panels, reconstruct
+from genzoo.cli.trained import decode, encode, explore, panels, reconstruct
 from genzoo.errors import Interrupted, UserError, plain
 
 
@@ -145,6 +145,7 @@ for command in (
     encode,
     decode,
     panels,
+    explore,
     report,
     fid,
     stats,

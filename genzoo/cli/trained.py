@@ -1,10 +1,11 @@
-"""Commands that put a trained run to use: reconstruct, encode, decode, panels."""
+"""Commands that put a trained run to use: reconstruct, encode, decode, panels, explore."""
 
 from pathlib import Path
 
 import click
 
 from genzoo.cli.options import plugin_option
+from genzoo.errors import UserError
 
 run_argument = click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 part_option = click.option(
@@ -92,3 +93,25 @@ def panels(folder: Path, out: Path | None, part: str, plugins: tuple) -> None:
 
     for path in trained.panels(folder, out, part=part, plugins=plugins):
         click.echo(path)
+
+
+@click.command()
+@run_argument
+@click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
+@plugin_option
+def explore(folder: Path, opens: bool, plugins: tuple) -> None:
+    """Serve a page on which the latent of a run moves: sliders, draws, ways between images, a brush for the map.
+
+    To this machine alone, at the address that is printed; Ctrl-C ends it.
+    """
+    try:
+        from genzoo.explore.server import Server
+    except ModuleNotFoundError as error:
+        raise UserError(f"explore needs the package {error.name}: pip install 'genzoo[explore]'") from error
+    from genzoo import run as runs
+
+    server = Server(runs.session(folder, plugins))
+    click.echo(server.url)
+    if opens:
+        click.launch(server.url)
+    server.run()

@@ -1,9 +1,8 @@
-"""Tiny runs to write pages about; tests copy what they change. And a browser to look at pages with."""
+"""Tiny runs to write pages about; tests copy what they change."""
 
 import json
 import shutil
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -16,13 +15,6 @@ TINY = [
     "model.latent.dim=3", "model.head.decoder.base_dim=2",
 ]  # fmt: skip
 FACES = ["data={name: faces, num_train: 12, num_test: 6, size: 32}"]
-
-
-CHROMIUM = Path("/usr/bin/chromium")
-OPTIONS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 class Page(HTMLParser):
@@ -94,37 +86,3 @@ def interrupted(copy):
     lines = (folder / "train.jsonl").read_text().splitlines(keepends=True)
     (folder / "train.jsonl").write_text("".join(lines[:2]))
     return folder
-
-
-@pytest.fixture(scope="session")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not there (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        made = driver.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
-        yield made
-        made.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """visit(path, width, scheme): the opened page; at the end, no message and no request may have been seen."""
-    seen, contexts = [], []
-
-    def open_page(path, width=1280, scheme="light"):
-        contexts.append(context := browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
-        page = context.new_page()
-        page.on("console", lambda message: seen.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: seen.append(str(error)))
-        page.on(
-            "request",
-            lambda request: seen.append(request.url) if not request.url.startswith(("data:", "file:")) else None,
-        )
-        page.goto(Path(path).as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert seen == []

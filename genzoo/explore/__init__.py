@@ -1,0 +1,1 @@
+"""A local page on which the latent of a trained model moves."""
