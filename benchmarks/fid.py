@@ -113,8 +113,8 @@ class Genzoo:
         return compare(side(str(samples)), side(str(reference)), self.metrics, allow_few=True)[0]["value"]
 
     def stages(self, folder: Path, features: Tensor) -> dict[str, Callable]:
-        from genzoo.evaluation.frechet import Statistics, frechet_distance
         from genzoo.features.images import resize
+        from genzoo.frechet import Statistics, frechet_distance
         from genzoo.sides import side
 
         images = side(str(folder))

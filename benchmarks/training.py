@@ -126,7 +126,7 @@ def say(what: dict) -> None:
 
 
 def run_genzoo(base_dim: int, size: int, steps: int, turn: int, precision: str, folder: Path) -> dict:
-    from genzoo.evaluation.panels import panel
+    from genzoo.evaluation.drawing import panel
     from genzoo.training.config import TrainConfig
     from genzoo.training.trainer import train
 

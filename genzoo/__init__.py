@@ -2,11 +2,23 @@
 
 from typing import TYPE_CHECKING
 
-from genzoo.registry import DATASETS, DECODERS, ENCODERS, FEATURES, HEADS, LATENTS, OBJECTIVES, PRIORS, SAMPLERS, TERMS
+from genzoo.registry import (
+    DATASETS,
+    DECODERS,
+    ENCODERS,
+    FEATURES,
+    HEADS,
+    LATENTS,
+    METRICS,
+    OBJECTIVES,
+    PRIORS,
+    SAMPLERS,
+    TERMS,
+)
 
 __version__ = "0.1.0"
-__all__ = ["DATASETS", "DECODERS", "ENCODERS", "FEATURES", "HEADS", "LATENTS", "OBJECTIVES", "PRIORS", "SAMPLERS"]
-__all__ += ["TERMS", "Composition", "Config", "load"]
+__all__ = ["DATASETS", "DECODERS", "ENCODERS", "FEATURES", "HEADS", "LATENTS", "METRICS", "OBJECTIVES", "PRIORS"]
+__all__ += ["SAMPLERS", "TERMS", "Composition", "Config", "load"]
 
 if TYPE_CHECKING:
     from genzoo.config import Config

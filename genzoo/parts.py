@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 Shape = tuple[int, ...]
+T = TypeVar("T")
 
 
 # What a part can need of its partners, in the words of messages; `offers` of genzoo/partners.py finds what is there.
@@ -247,6 +248,33 @@ class Features(Protocol):
         """uint8 b c h w (any size, 1, 3 or 4 channels) -> float32 b dim."""
 
 
+class Side(Protocol):
+    """The images of one side as a metric is given them."""
+
+    features: Tensor  # n dim, float32 on the CPU
+    statistics: Any  # their mean and covariance, a genzoo.frechet.Statistics
+
+    def once(self, make: Callable[..., T], *options: object) -> T:
+        """make(features, *options), made once for all the metrics that ask for it and kept with the side."""
+
+
+class Metric(Protocol):
+    """`Metric(config)`: one score or several of a generator's images.
+
+    `needs` says what `score` is given. "features", all that there is so far: both sides' features, of the extractor
+    that the Config's `features: Extractor` names (genzoo.extractors).
+    """
+
+    needs: ClassVar[str]
+    lower: ClassVar[dict[str, bool | None]]  # each score's name -> is lower better? None: neither end is
+    # Optional: `least: int`, the images that each side must have (2); `by_statistics`, the sides ("real", "fake") of
+    # which the statistics are enough; `few(dim, num_real, num_fake) -> str`, why so many make a biased number, or "";
+    # `against: tuple[str, int | None]`, the split of reference images and how many at most, else the evaluation's.
+
+    def score(self, real: Side, fake: Side, seed: int) -> dict[str, dict]:
+        """Each name in `lower` -> {"value": float, and whatever else has to be stated with it}, in JSON's types."""
+
+
 PROTOCOLS: dict[str, type] = {
     "encoders": Encoder,
     "latents": Latent,
@@ -258,6 +286,7 @@ PROTOCOLS: dict[str, type] = {
     "samplers": Sampler,
     "datasets": Dataset,
     "features": Features,
+    "metrics": Metric,
 }
 
 

@@ -311,7 +311,32 @@ FEATURES = Registry(
     },
 )
 
+METRICS = Registry(
+    "metrics",
+    {
+        "fd": "metrics.fd:FD",
+        "fid": "metrics.fid:FID",
+        "fd_infinity": "metrics.fd_infinity:FDInfinity",
+        "kid": "metrics.kid:KID",
+        "precision_recall": "metrics.precision_recall:PrecisionRecall",
+        "density_coverage": "metrics.density_coverage:DensityCoverage",
+        "memorization": "metrics.memorization:Memorization",
+    },
+)
+
 KINDS = {
     registry.kind: registry
-    for registry in (ENCODERS, LATENTS, PRIORS, DECODERS, HEADS, OBJECTIVES, TERMS, SAMPLERS, DATASETS, FEATURES)
+    for registry in (
+        ENCODERS,
+        LATENTS,
+        PRIORS,
+        DECODERS,
+        HEADS,
+        OBJECTIVES,
+        TERMS,
+        SAMPLERS,
+        DATASETS,
+        FEATURES,
+        METRICS,
+    )
 }

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,8 @@ def build_parts(recipe: Recipe) -> Parts:
 
     Random first weights, such as a critic's, are those of the recipe's seed.
     """
+    from genzoo.evaluation.scorer import make_metric
+
     dataset = build(DATASETS, recipe.data)
     shape = dataset.image_shape
     num = recipe.train.batch_size // recipe.train.grad_accumulation
@@ -62,6 +64,8 @@ def build_parts(recipe: Recipe) -> Parts:
     refuse_misfits(users, traced.offers, recipe.model, shape)
     samplers = {config.name: build(SAMPLERS, config, latent_shape=traced.latent_shape) for config in recipe.samplers}
     refuse_misfits({f"samplers/{k}": v for k, v in samplers.items()}, traced.offers, recipe.model, shape)
+    for metric in recipe.evaluation.metrics:
+        make_metric(metric)
     return Parts(dataset, objective, terms, samplers)
 
 
@@ -90,9 +94,9 @@ def run(
 def _run(
     recipe: Recipe, folder: RunFolder, resume: bool, profile: bool, command: list[str] | None, launch: Launch
 ) -> dict | None:
+    from genzoo.evaluation.drawing import panel
+    from genzoo.evaluation.extractor import missing
     from genzoo.evaluation.images import read
-    from genzoo.evaluation.panels import panel
-    from genzoo.evaluation.plan import missing
     from genzoo.training.trainer import check as check_training
     from genzoo.training.trainer import planned_checkpoint_bytes, train
 
@@ -198,7 +202,7 @@ def sample(
     plugins: Sequence[str] = (),
 ) -> None:
     """Write `num` samples of a run as PNG files; see `drawn`."""
-    from genzoo.evaluation.panels import save_png_samples
+    from genzoo.evaluation.drawing import save_png_samples
 
     check_writable(out := Path(out))
     save_png_samples(drawn(folder, num, sampler=sampler, part=part, seed=seed, plugins=plugins)[0], out)
@@ -218,8 +222,8 @@ def drawn(
     And what a score must say of these images: the sampler, what it was fitted on, the checkpoint. part: y, or a branch
     or map by name. With the run's seed these are the images that its scores are about. plugins: as `load` takes them.
     """
-    from genzoo.evaluation.pictures import samples
-    from genzoo.evaluation.posteriors import about
+    from genzoo.evaluation.generate import protocol_of, samples
+    from genzoo.evaluation.work import Work
 
     run = RunFolder(folder)
     recipe = run.recipe(plugins=plugins)
@@ -230,11 +234,11 @@ def drawn(
     if samplers[name].needs_fit and not run.load_sampler(recipe, name, samplers[name]):
         raise UserError(f"sampler '{name}' of {folder} has not been fitted yet: `genzoo eval {folder}` does it")
     model, step = _loaded(run, recipe)
-    said = {"sampler_name": name, "part": part, "checkpoint_step": step, **about(samplers[name])}
-    if (split := said["fit_split"]) not in (None, "train"):
-        said["note"] = f"the sampler was fitted on the run's split '{split}', which flatters it against those images"
+    origin = {"sampler_name": name, "part": part, "checkpoint_step": step, **protocol_of(samplers[name])}
+    if (split := origin["fit_split"]) not in (None, "train"):
+        origin["note"] = f"the sampler was fitted on the run's split '{split}', which flatters it against those images"
     device = next(model.parameters()).device
-    return samples(model, samplers[name], num, seed=seed, device=device, part=part), said
+    return samples(model, samplers[name], num, seed=seed, part=part, work=Work(device, batch_size=100)), origin
 
 
 def load(folder: str | Path, device: str | torch.device | None = None, plugins: Sequence[str] = ()) -> Model:
@@ -329,7 +333,7 @@ def _fitted_samplers(run: RunFolder, recipe: Recipe, parts: Parts) -> dict[str, 
 
 def prepare_splits(parts: Parts, recipe: Recipe) -> dict[str, Split]:
     """The dataset's prepared splits; UserError when one that the recipe needs is not among them."""
-    from genzoo.evaluation.posteriors import fit_split
+    from genzoo.evaluation.generate import fit_split
 
     dataset = parts.dataset
     wanted = {"train": "train", recipe.evaluation.reference: "evaluation.reference"}
@@ -364,9 +368,10 @@ def _score(
 
     train: its section; step: of the checkpoint that is scored.
     """
+    from genzoo.evaluation.drawing import write_panels
     from genzoo.evaluation.evaluate import evaluate
-    from genzoo.evaluation.pictures import write_panels
-    from genzoo.evaluation.posteriors import fit_samplers, fit_split
+    from genzoo.evaluation.generate import fit_samplers, fit_split
+    from genzoo.evaluation.work import Work
 
     device = next(model.parameters()).device
     images = {name: split.images for name, split in splits.items()}
@@ -379,16 +384,16 @@ def _score(
             unfitted = {
                 name: one for name, one in unfitted.items() if not folder.load_sampler(recipe, name, one, data[name])
             }
-            skipped = fit_samplers(model, unfitted, images, seed=seed, device=device,
-                                   batch_size=recipe.evaluation.batch_size, progress=report)  # fmt: skip
+            alone = Work(device, recipe.evaluation.batch_size, report)
+            skipped = fit_samplers(model, unfitted, images, seed=seed, work=alone)
             if launch.is_main:
                 for name in unfitted.keys() - skipped.keys():
                     folder.save_sampler(recipe, name, unfitted[name], data[name])
                 ready = {name: sampler for name, sampler in samplers.items() if name not in skipped}
                 write_panels(model, ready, images[recipe.evaluation.reference], folder.path / "panels", seed=seed,
                              device=device)  # fmt: skip
-        made = evaluate(model, samplers, images, recipe.evaluation, seed=seed, device=device, progress=report,
-                        skipped=skipped, processes=launch)  # fmt: skip
+        together = replace(alone, processes=launch)
+        made = evaluate(model, samplers, images, recipe.evaluation, seed=seed, work=together, skipped=skipped)
     if not launch.is_main:
         return None
     made["protocol"]["checkpoint_step"] = step

@@ -18,7 +18,7 @@ from genzoo import files
 from genzoo.config import leaves
 from genzoo.data.store import Split
 from genzoo.errors import UserError
-from genzoo.evaluation.record import versions
+from genzoo.evaluation.protocol import versions
 from genzoo.parts import Sampler
 from genzoo.plugin_files import executed, keep
 from genzoo.plugins import origins, used

@@ -7,7 +7,6 @@ from pydantic import BaseModel
 
 from genzoo.config import Config, config_of
 from genzoo.errors import UserError
-from genzoo.evaluation.config import METRICS
 from genzoo.recipe import Recipe
 from genzoo.registry import KINDS
 
@@ -26,7 +25,6 @@ def schema() -> dict[str, Any]:
             except UserError as error:
                 log.warning("left out: %s", error)
         definitions[kind] = _choice(kind, configs, definitions)
-    definitions["metrics"] = _choice("metrics", METRICS, definitions)
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "genzoo recipe"}
     return {**head, **tree, "$defs": dict(sorted(definitions.items()))}
 

@@ -15,12 +15,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from genzoo.config import build
-from genzoo.evaluation.evaluate import _decode
-from genzoo.evaluation.posteriors import encode
-from genzoo.evaluation.split import SplitDiagnostics
+from genzoo.evaluation.branches import BranchDiagnostics
+from genzoo.evaluation.evaluate import _images
+from genzoo.evaluation.generate import encode
+from genzoo.evaluation.work import Work
 from genzoo.features import clip, inception
 from genzoo.files import sha256
-from genzoo.launch import ALONE
 from genzoo.model import Model, ModelConfig
 from genzoo.registry import DECODERS, ENCODERS, FEATURES, HEADS, LATENTS, OBJECTIVES, SAMPLERS
 from genzoo.samplers.fitting import LearnedSampler
@@ -173,10 +173,10 @@ def test_learned_sampler(name, monkeypatch, request):
 def test_evaluation(head, gpu):
     """Latents and features are the CPU's, what makes them is the GPU's."""
     model = moved(make_model(head)).eval()
-    posterior = encode(model, np.zeros((5, *SIZE[1:], 3), np.uint8), gpu, batch_size=5)
+    posterior = encode(model, np.zeros((5, *SIZE[1:], 3), np.uint8), Work(gpu, 5))
     assert [tensor.device.type for tensor in posterior] == ["cpu", "cpu"]
-    split = SplitDiagnostics()
-    made = list(_decode(model, posterior[0], gpu, 5, ALONE, split))
+    split = BranchDiagnostics()
+    made = list(_images(model, posterior[0], Work(gpu, 5), split))
     assert len(made) == 1 and all(image.device == gpu for _, parts in made for image in parts.values())
     assert all(value.device.type == "cpu" for value in split._sums.values())
 

@@ -12,7 +12,10 @@ import pytest
 import genzoo
 
 PACKAGE = Path(genzoo.__file__).parent
-ZOO = {"encoders", "latents", "priors", "decoders", "heads", "objectives", "terms", "samplers", "data", "features"}
+ZOO = {
+    *("encoders", "latents", "priors", "decoders", "heads", "objectives", "terms", "samplers", "data", "features"),
+    "metrics",
+}
 # A module may import from its own layer's folder and from the layers below it, never upwards.
 LAYERS = [
     {"__main__"},
@@ -28,7 +31,8 @@ LAYERS = [
     {"model", "training", "evaluation", "pretrained"},
     ZOO,
     {"codes"},
-    {"layers", "densities", "backbones", "launch", "progress", "interpolation"},
+    {"layers", "densities", "backbones", "extractors", "frechet", "neighbors"},
+    {"launch", "progress", "interpolation"},
     {"plugins"},
     {"edits"},
     {"plugin_files", "recipe_file", "scaffold"},

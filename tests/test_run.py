@@ -167,9 +167,10 @@ def test_an_interrupted_continuation_is_not_scored_as_the_shorter_run(finished, 
     def interrupt(images, path, **options):
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr("genzoo.evaluation.panels.panel", interrupt)
-    with pytest.raises(Interrupted):
-        run_recipe(recipe, folder, resume=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("genzoo.evaluation.drawing.panel", interrupt)
+        with pytest.raises(Interrupted):
+            run_recipe(recipe, folder, resume=True)
     metrics = evaluate_run(folder)
     assert metrics["train"]["interrupted"] and metrics["train"]["step"] == metrics["protocol"]["checkpoint_step"] < 9
 
@@ -181,11 +182,9 @@ def test_eval_scores_again_the_same(finished, tmp_path, call):
     code, out, err = call("eval", folder, "--json")
     assert code == 0, err
     out_before, new = out, json.loads(out)
-    for metrics in (old, new):  # the reference's statistics come from the cache now: the last digit may differ
-        values = [entry.pop("value") for entry in metrics["scores"]]
-        metrics["values"] = pytest.approx(values, rel=1e-9) if metrics is old else values
-    assert new["values"] == old["values"]
-    assert all(new[section] == old[section] for section in ("scores", "latent", "split"))
+    assert all(  # also now that the reference's statistics come from the cache
+        new[section] == old[section] for section in ("scores", "latent", "split")
+    )
     code, _, err = call("eval", folder, "train.steps=9")
     assert code == 2 and "a trained run can only change" in err
     code, out, err = call("eval", folder, "evaluation.num_samples=3", "samplers=[prior]")

@@ -49,7 +49,7 @@ workers_option = click.option(
     "--metric",
     default="fid",
     show_default=True,
-    help="Comma-separated: fid, fd, fd_infinity, kid, precision_recall, density_coverage, memorization.",
+    help="Comma-separated, such as fd,kid,precision_recall: all that `genzoo list metrics` shows.",
 )
 @features_option
 @weights_option
@@ -69,6 +69,7 @@ def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, 
     processes share the images: accelerate launch -m genzoo fid A B.
     """
     from genzoo.evaluation.compare import compare
+    from genzoo.evaluation.work import Work
     from genzoo.launch import launched
     from genzoo.plugin_files import load_file
     from genzoo.progress import shown
@@ -83,10 +84,9 @@ def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, 
         sides = [made[a], made[b]]
         for found in sides if launch.is_main else ():
             _preflight(found)
-        options = {"allow_few": allow_few, "seed": seed, "device": launch.device or _device()}
         with shown() as report:
-            scores = compare(*sides, metrics, **options, progress=report if launch.is_main else None,
-                             processes=launch)  # fmt: skip
+            work = Work(launch.device or _device(), progress=report, processes=launch)
+            scores = compare(*sides, metrics, allow_few=allow_few, seed=seed, work=work)
     if not launch.is_main:
         return
     if as_json:
@@ -119,9 +119,10 @@ def neighbors(a, b, out, columns, rows, features, weights, num, root, seed, plug
 
     The share of samples that are copies: genzoo fid A B --metric memorization.
     """
+    from genzoo.evaluation.drawing import draw_neighbors
     from genzoo.evaluation.extractor import make_extractor
-    from genzoo.evaluation.neighbor_panel import draw_neighbors
     from genzoo.evaluation.statistics import Known
+    from genzoo.evaluation.work import Work
     from genzoo.files import check_writable
     from genzoo.plugin_files import load_file
     from genzoo.progress import shown
@@ -141,7 +142,8 @@ def neighbors(a, b, out, columns, rows, features, weights, num, root, seed, plug
             raise UserError(f"{found.name} holds statistics only: there are no images to draw")
         _preflight(found)
     with shown() as report:
-        nearest = draw_neighbors(*sides, extractor, out, columns=columns, k=rows, device=_device(), progress=report)
+        work = Work(_device(), progress=report)
+        nearest = draw_neighbors(*sides, extractor, out, columns=columns, k=rows, work=work)
     click.echo(f"{out}: {len(nearest)} samples nearest to {b}, the first at a distance of {nearest[0]:.4g}")
 
 
@@ -160,6 +162,7 @@ def stats(a, out, features, weights, mode, num, root, plugins) -> None:
     from genzoo.evaluation.compare import statistics_of
     from genzoo.evaluation.extractor import make_extractor
     from genzoo.evaluation.statistics import Known, write_statistics
+    from genzoo.evaluation.work import Work
     from genzoo.files import check_writable
     from genzoo.plugin_files import load_file
     from genzoo.progress import shown
@@ -177,7 +180,7 @@ def stats(a, out, features, weights, mode, num, root, plugins) -> None:
     _preflight(images)
     features = make_extractor(metric.features, _device())
     with shown() as report:
-        statistics = statistics_of(images, features, device=_device(), progress=report)
+        statistics = statistics_of(images, features, Work(_device(), progress=report))
     write_statistics(out, statistics, features.protocol)
     click.echo(f"{out}: {features.dim} features of {images.num:,} images")
 
@@ -186,9 +189,9 @@ def _metrics(
     names: str, features: str | None, weights: str | None, mode: str | None, bootstrap: int | None = None
 ) -> list:
     """The metrics of a comma-separated list, all on the extractor that the options describe."""
-    from genzoo.config import parse
-    from genzoo.evaluation.config import METRICS, Metric, written_out
-    from genzoo.registry import FEATURES
+    from genzoo.config import config_of, parse, part
+    from genzoo.extractors import written_out
+    from genzoo.registry import FEATURES, METRICS
 
     listed = names.split(",")
     try:
@@ -197,13 +200,14 @@ def _metrics(
         raise UserError(f"--features: {error}") from None
     extractor = {"name": extractor} if isinstance(extractor, str) else extractor
     extractor |= {key: value for key, value in (("weights", weights), ("mode", mode)) if value is not None}
-    with_bars = [name for name in listed if name in METRICS and "bootstrap" in METRICS[name].model_fields]
+    known = [name for name in listed if name in METRICS.entries]
+    with_bars = [name for name in known if "bootstrap" in config_of(METRICS, name).model_fields]
     if bootstrap and not with_bars:
         raise UserError(f"--bootstrap makes error bars of fid and fd, not of {names}")
     metrics = []
     for name in listed:
         more = {"bootstrap": bootstrap} if name in with_bars else {}
-        metrics.append(parse(Metric, {"name": name, "features": extractor, **more}, f"--metric {name}"))
+        metrics.append(parse(part(METRICS), {"name": name, "features": extractor, **more}, f"--metric {name}"))
     FEATURES.get(extractor["name"]).fetch(metrics[0].features)  # before any image is read
     return metrics
 

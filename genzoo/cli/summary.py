@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from genzoo.evaluation.split import describe
+from genzoo.evaluation.branches import describe
 
 
 def summary(metrics: dict, folder: Path) -> str:

@@ -1,26 +1,23 @@
 """`genzoo fid A B`: the scores of one set of images against another."""
 
 import logging
-from collections.abc import Iterator
 
 import torch
 
 from genzoo.config import Config
 from genzoo.errors import UserError
-from genzoo.evaluation.config import key_of, label_of
-from genzoo.evaluation.extractor import exact, is_released, make_extractor
-from genzoo.evaluation.frechet import Statistics
+from genzoo.evaluation.extractor import is_released
 from genzoo.evaluation.images import Images
-from genzoo.evaluation.metrics import Side, impossible, needs_features, score, too_few
-from genzoo.evaluation.record import stated
+from genzoo.evaluation.scorer import Measure, Moments, Rows, Side, extract, measures
 from genzoo.evaluation.statistics import Known, cache_path, cached, write_statistics
-from genzoo.launch import ALONE, Launch
+from genzoo.evaluation.work import ON_CPU, Work
+from genzoo.frechet import Statistics
 from genzoo.parts import Features
-from genzoo.progress import Progress
 
 log = logging.getLogger("genzoo")
 
-CPU_BATCH = 32
+CPU_BATCH = 32  # larger ones are no faster on a CPU, and leave its cache
+UNKNOWN = 2**31  # images behind statistics that do not say how many
 
 
 def compare(
@@ -30,163 +27,103 @@ def compare(
     *,
     allow_few: bool = False,
     seed: int = 0,
-    device: torch.device | str = "cpu",
-    batch_size: int = 64,
-    progress: Progress | None = None,
-    processes: Launch = ALONE,
+    work: Work = ON_CPU,
 ) -> list[dict]:
     """Entries as in metrics.json's "scores".
 
     Features are kept only for metrics that need them; Frechet distances stream, and the statistics of both sides are
-    kept in the user's cache by content and protocol. processes: those that share the images. UserError for what would
-    make a number meaningless: the same images on both sides, too few of them (unless allow_few), statistics where a
-    metric needs images.
+    kept in the user's cache by content and protocol. UserError for what would make a number meaningless: the same
+    images on both sides, too few of them (unless allow_few), statistics where a metric needs images.
     """
     if samples.digest == reference.digest:
         raise UserError(f"{samples.name} and {reference.name} hold the same images: every distance is 0")
-    extractors: dict[str, Features] = {}
-    few: list[str] = []
-    for metric in metrics:
-        key = key_of(metric)
-        if key not in extractors:
-            extractors[key] = make_extractor(metric.features, device)
-        for side in (samples, reference):
+    todo = measures(metrics, work.device)
+    sides = {"real": reference, "fake": samples}
+    nums = (reference.num or UNKNOWN, samples.num or UNKNOWN)
+    for measure in todo:
+        if measure.absent:
+            raise UserError(measure.absent)
+        for name, side in sides.items():
             if isinstance(side, Known):
-                _check_known(side, metric, extractors[key], side is reference)
-        nums = (samples.num or 2**31, reference.num or 2**31)
-        few.append(too_few(metric, extractors[key].dim, *nums))
-        if few[-1] and not allow_few:
-            raise UserError(f"{few[-1]}; give more images, or --allow-few for the number all the same")
-        if reason := impossible(metric, *nums):
+                _refuse_unsuited(side, measure, name)
+        if (few := measure.few(*nums)) and not allow_few:
+            raise UserError(f"{few}; give more images, or --allow-few for the number all the same")
+        if reason := measure.impossible(*nums):
             raise UserError(reason)
 
-    origin = samples.about if isinstance(samples, Images) else {}
+    origin = dict(samples.about) if isinstance(samples, Images) else {}
     unknown = [side.name for side in (samples, reference) if isinstance(side, Known) and side.protocol is None]
-    notes = [*filter(None, [origin.get("note")]), *(f"{name} does not say how it was made" for name in unknown)]
-    sides: dict[tuple[str, bool], Side] = {}
+    notes = [*filter(None, [origin.pop("note", "")]), *(f"{name} does not say how it was made" for name in unknown)]
+    made: dict[tuple[str, str], Side] = {}
     entries = []
-    for metric, biased in zip(metrics, few, strict=True):
-        key = key_of(metric)
-        features = extractors[key]
-        for is_reference, side in ((True, reference), (False, samples)):
-            if (key, is_reference) not in sides:
-                alike = [m for m in metrics if key_of(m) == key]
-                whole = any(needs_features(m, is_reference) for m in alike)
-                sides[key, is_reference] = side_of(
-                    side, features, whole, device=device, batch_size=batch_size, progress=progress, processes=processes
-                )
-        for name, value in score(metric, sides[key, True], sides[key, False], seed).items():
-            entries.append(
-                {
-                    "metric": name,
-                    "features": label_of(metric.features),
-                    "generator": samples.name,
-                    "part": "y",
-                    **value,
-                    "num_samples": samples.num,
-                    "num_reference": reference.num,
-                    "reference": reference.name,
-                    "samples_sha256": samples.digest,
-                    "reference_sha256": reference.digest,
-                    "fit_split": None,
-                    **origin,
-                    **stated(features, seed),
-                    **({"few": biased} if biased else {}),
-                    **({"note": "; ".join(notes)} if notes else {}),
-                }
-            )
+    for measure in todo:
+        for name, side in sides.items():
+            if (measure.key, name) not in made:
+                whole = any(other.needs_features(name) for other in todo if other.key == measure.key)
+                made[measure.key, name] = side_of(side, measure.extractor, whole, work)
+        few = measure.few(*nums)
+        entry = {
+            "features": measure.features,
+            "generator": samples.name,
+            "part": "y",
+            "num_samples": samples.num,
+            "num_reference": reference.num,
+            "reference": reference.name,
+            "samples_sha256": samples.digest,
+            "reference_sha256": reference.digest,
+            "fit_split": None,
+            **origin,
+            **measure.protocol(seed),
+            **({"few": few} if few else {}),
+            **({"note": "; ".join(notes)} if notes else {}),
+        }
+        entries += measure.scores(made[measure.key, "real"], made[measure.key, "fake"], seed, entry)
     return entries
 
 
-def side_of(
-    side: Images | Known,
-    features: Features,
-    whole: bool,
-    *,
-    device: torch.device | str,
-    batch_size: int = 64,
-    progress: Progress | None = None,
-    processes: Launch = ALONE,
-) -> Side:
-    """One side's features (whole), or their statistics alone."""
+def side_of(side: Images | Known, features: Features, whole: bool, work: Work) -> Side:
+    """One side's features (whole), or their statistics alone, from the user's cache where they are known already."""
     if isinstance(side, Known):
         return Side(statistics=side.statistics)
-    options = {"device": device, "batch_size": batch_size, "progress": progress, "processes": processes}
-    return (
-        Side(_rows(side, features, **options)) if whole else Side(statistics=statistics_of(side, features, **options))
-    )
-
-
-def statistics_of(
-    images: Images,
-    features: Features,
-    *,
-    device: torch.device | str = "cpu",
-    batch_size: int = 64,
-    progress: Progress | None = None,
-    processes: Launch = ALONE,
-) -> Statistics:
-    """Mean and covariance of the images' features, from the user's cache where they are known already."""
+    if whole:
+        return _extracted(side, features, Rows, work)
     keep = is_released(features.protocol["name"])
-    found = cached(images.digest, features.protocol) if keep else None
-    if processes.all(found is not None):
-        return found
-    if images.num < features.dim:  # fewer rows than a covariance has: kept, they are its thin factor
-        made = Statistics.of(_rows(images, features, device, batch_size, progress, processes))
-    else:
-        made = Statistics(features.dim)
-        for _, batch in _features(images, features, device, batch_size, processes):
-            made.add(batch)
-            if progress:
-                progress(images.name, made.n * processes.num, images.num)
-        made = made.total(processes)
-    if keep and processes.rank == 0:
-        path = cache_path(images.digest, features.protocol)
+    found = cached(side.digest, features.protocol) if keep else None
+    if work.processes.all(found is not None):
+        return Side(statistics=found)
+    thin = side.num < features.dim  # fewer rows than a covariance has: kept, they are its thin factor
+    made = _extracted(side, features, Rows if thin else Moments, work)
+    if keep and work.processes.rank == 0:
+        path = cache_path(side.digest, features.protocol)
         try:
-            write_statistics(path, made, features.protocol)
+            write_statistics(path, made.statistics, features.protocol)
         except OSError as error:  # a cache that others share may be read-only
             log.warning("%s cannot be written (%s): these statistics will be made again", path.parent, error.strerror)
-    return made
+    return Side(statistics=made.statistics)
 
 
-def _rows(
-    images: Images,
-    features: Features,
-    device: torch.device | str,
-    batch_size: int,
-    progress: Progress | None,
-    processes: Launch,
-) -> torch.Tensor:
-    """The features of all the images, num dim float32."""
-    rows = torch.zeros(images.num, features.dim)
-    done = 0
-    for index, batch in _features(images, features, device, batch_size, processes):
-        rows[index] = batch.cpu()
-        done += len(index)
-        if progress:
-            progress(images.name, done * processes.num, images.num)
-    return processes.sum(rows)
+def statistics_of(images: Images, features: Features, work: Work = ON_CPU) -> Statistics:
+    """Mean and covariance of the images' features."""
+    return side_of(images, features, False, work).statistics
 
 
-def _features(
-    images: Images, features: Features, device: torch.device | str, batch_size: int, processes: Launch
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(indices b, float32 b dim) of this process's images, resized before they are batched where that is possible."""
-    if torch.device(device).type == "cpu":  # where larger batches are no faster, and leave the cache
-        batch_size = min(batch_size, CPU_BATCH)
+def _extracted(images: Images, features: Features, kept: type[Rows | Moments], work: Work) -> Side:
+    """This process's share goes through the extractor, resized before it is batched where that is possible."""
+    size = min(work.batch_size, CPU_BATCH) if torch.device(work.device).type == "cpu" else work.batch_size
     in_two_steps = hasattr(features, "resized") and hasattr(features, "of_resized")
     resized, of_resized = (features.resized, features.of_resized) if in_two_steps else (lambda images: images, features)
-    prepared = images.batches(batch_size, processes.share(images.num), lambda batch: resized(batch.to(device)))
-    for index, batch in prepared:
-        with exact():
-            rows = of_resized(batch)
-        yield index, rows
+    share = work.processes.share(images.num)
+    batches = images.batches(size, share, lambda batch: resized(batch.to(work.device)))
+    stream = ((index, {"y": batch}) for index, batch in batches)
+    extractors = {"": (of_resized, features.dim)}
+    return extract(stream, images.num, extractors, kept, work, images.name)[""]["y"]
 
 
-def _check_known(side: Known, metric: Config, features: Features, is_reference: bool) -> None:
+def _refuse_unsuited(side: Known, measure: Measure, name: str) -> None:
     """UserError unless these statistics can be that side of the metric."""
-    if needs_features(metric, is_reference):
-        raise UserError(f"{metric.name} needs images, and {side.name} holds statistics only")
+    features = measure.extractor
+    if measure.needs_features(name):
+        raise UserError(f"{measure.config.name} needs images, and {side.name} holds statistics only")
     if side.statistics.dim != features.dim:
         raise UserError(
             f"{side.name} has {side.statistics.dim} dimensions, these features have {features.dim}: "

@@ -1,12 +1,24 @@
 """Scores of several runs side by side, ranked only where they were made alike."""
 
+import logging
 from dataclasses import dataclass, field
 
-from genzoo.evaluation.record import differences
+from genzoo.errors import UserError
+from genzoo.evaluation.protocol import differences
+from genzoo.registry import METRICS
 
-# A score that is in neither has no better end: noise is perfectly "authentic".
-LOWER = frozenset(("fd", "fid", "fd_infinity", "kid", "memorization"))
-HIGHER = frozenset(("precision", "recall", "density", "coverage"))
+log = logging.getLogger("genzoo")
+
+
+def directions() -> dict[str, bool]:
+    """Is lower better? Of every score with a better end that a registered metric makes. Imports the metrics."""
+    found: dict[str, bool] = {}
+    for name in METRICS.entries:
+        try:
+            found |= {score: lower for score, lower in METRICS.get(name).lower.items() if lower is not None}
+        except (UserError, AttributeError) as error:  # a plugin that cannot be used makes no score
+            log.warning("metrics/%s: %s", name, error)
+    return found
 
 
 @dataclass
@@ -34,13 +46,14 @@ def rank(runs: dict[str, list[dict]], across: bool = False) -> list[Row]:
             if entry["value"] is not None:
                 place = tuple(entry[key] for key in ("metric", "features", "generator", "part"))
                 rows.setdefault(place, Row(*place, {})).entries[run] = entry
+    lower = directions()
     for row in rows.values():
         (first, entry), *others = row.entries.items()
         for run, other in others:
             for name, (value, theirs) in differences(entry, other).items():
                 row.differs.setdefault(name, {first: value})[run] = theirs
-        if others and (across or not row.differs) and row.metric in LOWER | HIGHER:
-            sign = 1 if row.metric in LOWER else -1
+        if others and (across or not row.differs) and row.metric in lower:
+            sign = 1 if lower[row.metric] else -1
             values = sorted(sign * entry["value"] for entry in row.entries.values())
             row.ranks = {run: 1 + values.index(sign * entry["value"]) for run, entry in row.entries.items()}
     return list(rows.values())

@@ -11,10 +11,10 @@ import torch
 
 from genzoo.cache import cache_dir
 from genzoo.errors import UserError
-from genzoo.evaluation.frechet import Statistics
 from genzoo.files import replacing
+from genzoo.frechet import Statistics
 
-KEYS = ("mu", "sigma", "num", "protocol")
+KEYS = ("mu", "sigma", "num", "protocol", "features")
 MAX_BYTES = 8 * 8192**2 + 4096  # of a covariance: features have at most a few thousand dimensions
 
 
@@ -45,6 +45,7 @@ def read_statistics(path: Path, names: Container[str]) -> Known | None:
             mu, sigma = archive["mu"], archive["sigma"]
             num = int(archive["num"]) if "num" in archive else None
             protocol = json.loads(str(archive["protocol"])) if "protocol" in archive else None
+            features = archive["features"] if protocol and "features" in archive else None
             numbers = all(array.dtype.kind in "fiu" for array in (mu, sigma))
             if not isinstance(protocol, dict | None):
                 raise ValueError("its protocol is not a table")
@@ -54,13 +55,22 @@ def read_statistics(path: Path, names: Container[str]) -> Known | None:
     if not (numbers and square and np.isfinite(mu).all() and np.isfinite(sigma).all() and (num is None or num > 1)):
         raise UserError(f"{path}: mu {mu.shape} and sigma {sigma.shape} are not a finite mean and its covariance")
     mu, sigma = mu.astype(np.float64), sigma.astype(np.float64)
-    statistics = Statistics.known(num or 2**31, torch.from_numpy(mu), torch.from_numpy(sigma))
+    if features is None:
+        statistics = Statistics.known(num or 2**31, torch.from_numpy(mu), torch.from_numpy(sigma))
+    elif features.dtype == np.float32 and features.shape == (num, len(mu)) and np.allclose(features.mean(0), mu, 1e-3):
+        statistics = Statistics.of(torch.from_numpy(features))
+    else:
+        raise UserError(f"{path}: features {features.shape} are not those that mu {mu.shape} is the mean of")
     digest = hashlib.sha256(mu.tobytes() + sigma.tobytes()).hexdigest()
     return Known(str(path), statistics, num, protocol, digest)
 
 
 def write_statistics(path: Path, statistics: Statistics, protocol: dict) -> None:
-    """An .npz that pytorch-fid and clean-fid read too (mu, sigma), with the number of images and the protocol."""
+    """An .npz that pytorch-fid and clean-fid read too (mu, sigma), with the number of images and the protocol.
+
+    Of fewer images than dimensions also with their features, so that what is read gives the very numbers of what was
+    written.
+    """
     with replacing(path) as file:
         np.savez(
             file,
@@ -68,6 +78,7 @@ def write_statistics(path: Path, statistics: Statistics, protocol: dict) -> None
             sigma=statistics.cov.numpy(),
             num=np.int64(statistics.n),
             protocol=json.dumps(protocol, sort_keys=True),
+            **({"features": statistics.rows.float().numpy()} if statistics.is_thin else {}),
         )
 
 
@@ -86,4 +97,6 @@ def cached(digest: str, protocol: dict) -> Statistics | None:
         known = read_statistics(path, KEYS)
     except UserError:
         return None  # made anew, and written over it
-    return known.statistics if known.protocol == protocol else None
+    made = known.statistics
+    whole = made.n >= made.dim or made.is_thin  # of few images, a covariance alone would give other last digits
+    return made if known.protocol == protocol and whole else None

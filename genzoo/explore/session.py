@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.errors import UserError
+from genzoo.evaluation.generate import bind, encode
 from genzoo.evaluation.images import Spread, quantize, read
-from genzoo.evaluation.posteriors import bind, encode
+from genzoo.evaluation.work import Work
 from genzoo.parts import Composition, Sampler
 
 NUM_IMAGES, NUM_ENCODED, NUM_VARIABLES, BATCH = 24, 512, 64, 64
@@ -27,7 +28,7 @@ class Session:
         for sampler in samplers.values():
             bind(sampler, model)
         self.images = np.asarray(Spread(images, NUM_IMAGES)[:])
-        means, _ = encode(model, Spread(images, NUM_ENCODED), self.device, BATCH)
+        means, _ = encode(model, Spread(images, NUM_ENCODED), Work(self.device, BATCH))
         by_variable = means.flatten(2).mean(dim=2) if means.ndim > 2 else means  # of a map: its channels
         self.center, self.spread = by_variable.mean(dim=0), by_variable.std(dim=0, correction=0)
         self.size = means[0].numel()

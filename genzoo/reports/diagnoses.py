@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from genzoo.evaluation.branches import HIGH_FREQUENCY
+from genzoo.evaluation.drawing import color_map
 from genzoo.evaluation.latent import INACTIVE_MEAN, INACTIVE_POSTERIOR
-from genzoo.evaluation.panels import _lut as lut
-from genzoo.evaluation.split import HIGH_FREQUENCY
 from genzoo.reports.charts import Bar, bars
 
 MEANINGS = {
@@ -32,7 +32,7 @@ def _histogram(shares: list[float], mean: float) -> dict[str, object]:
     num, tenth = len(shares), max(1, len(shares) // 10)
     columns = []
     for k, share in enumerate(shares):
-        color = "#{:02x}{:02x}{:02x}".format(*lut()[round(255 * k / max(1, num - 1))])
+        color = "#{:02x}{:02x}{:02x}".format(*color_map()[round(255 * k / max(1, num - 1))])
         columns.append(
             Bar(f"{k / num:.2f} to {(k + 1) / num:.2f}: {share:.1%} of the pixels", [100 * share], fill=color)
         )

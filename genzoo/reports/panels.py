@@ -8,12 +8,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from genzoo.errors import UserError
+from genzoo.evaluation.drawing import panel
+from genzoo.evaluation.generate import evaluating
 from genzoo.evaluation.images import Spread, quantize, read
-from genzoo.evaluation.neighbors import nearest
-from genzoo.evaluation.panels import panel
-from genzoo.evaluation.posteriors import evaluating
 from genzoo.files import replacing
 from genzoo.interpolation import between
+from genzoo.neighbors import nearest
 from genzoo.parts import Composition
 from genzoo.reports.pictures import NUM_STEPS, decoded, pixels, traversal
 

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genzoo.evaluation.drawing import NUM_GRID, color_map
+from genzoo.evaluation.generate import draw as draw_latents
+from genzoo.evaluation.generate import encode, evaluating
 from genzoo.evaluation.images import Spread, quantize, read
-from genzoo.evaluation.panels import _lut as lut
-from genzoo.evaluation.pictures import NUM_GRID
-from genzoo.evaluation.posteriors import draw as draw_latents
-from genzoo.evaluation.posteriors import encode, evaluating
+from genzoo.evaluation.work import Work
 from genzoo.parts import Composition, Sampler
 
 NUM_RECONSTRUCTIONS, NUM_ENCODED, NUM_BESIDE = 48, 512, 12
@@ -121,7 +121,7 @@ def traversal(model: nn.Module, images: np.ndarray, start: Tensor) -> tuple[list
     """
     if getattr(model.latent, "num_codes", None):
         return [], start[:0], ""
-    means, _ = encode(model, Spread(images, NUM_ENCODED), start.device, BATCH)
+    means, _ = encode(model, Spread(images, NUM_ENCODED), Work(start.device, BATCH))
     rest = tuple(range(2, means.ndim))
     by_variable = means.mean(dim=rest) if rest else means  # of a map: its channels
     spread, center = by_variable.std(dim=0, correction=0), by_variable.mean(dim=0)
@@ -159,5 +159,5 @@ def pixels(images: Tensor, is_map: bool = False) -> np.ndarray:
     """b c h w in [0, 1] -> uint8 b h w 3; a map through the colour map, dark blue for 0 and pale yellow for 1."""
     made = quantize(images).permute(0, 2, 3, 1).cpu().numpy()
     if is_map:
-        return lut()[made[..., 0]]
+        return color_map()[made[..., 0]]
     return made.repeat(3, axis=3) if made.shape[3] == 1 else made[..., :3]

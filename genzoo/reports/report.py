@@ -8,7 +8,7 @@ from jinja2 import UndefinedError
 from PIL import Image
 
 from genzoo.errors import UserError
-from genzoo.evaluation.split import describe
+from genzoo.evaluation.branches import describe
 from genzoo.reports import page
 from genzoo.reports.charts import number
 from genzoo.reports.curves import curves

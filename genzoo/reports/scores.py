@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from genzoo.config import leaves
-from genzoo.evaluation.ranking import HIGHER, LOWER
-from genzoo.evaluation.record import OWN, differences
+from genzoo.evaluation.protocol import OWN, differences
+from genzoo.evaluation.ranking import directions
 
 SAID = OWN | {"num_samples", "num_reference", "protocol", "few", "fit_split", "note", "reference_sha256"}
 
@@ -96,13 +96,14 @@ def _line(name: str, entries: list[dict], parts: list[str], top: float, digits: 
 
 def _mark_best(metric: str, lines: list[Line], scored: list[dict], parts: list[str]) -> None:
     """Of each part, the best of the samplers: reconstructions are no samples."""
-    if metric not in LOWER | HIGHER:
+    lower = directions().get(metric)
+    if lower is None:
         return
     for column, part in enumerate(parts):
         mine = {entry["generator"]: entry["value"] for entry in scored
                 if entry["part"] == part and entry["generator"] != "reconstruction"}  # fmt: skip
         if len(mine) > 1:
-            best = (min if metric in LOWER else max)(mine, key=mine.__getitem__)
+            best = (min if lower else max)(mine, key=mine.__getitem__)
             next(line for line in lines if line.name == best).cells[column].best = True
 
 
@@ -117,7 +118,7 @@ def _unlike(line: Line, entry: dict, scored: list[dict]) -> Line:
 
 
 def _direction(metric: str) -> str:
-    return "lower is better" if metric in LOWER else "higher is better" if metric in HIGHER else ""
+    return {True: "lower is better", False: "higher is better"}.get(directions().get(metric), "")
 
 
 def _said(entry: dict) -> str:

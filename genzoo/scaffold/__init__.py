@@ -25,6 +25,7 @@ RECIPE = {
     "terms": "",
     "samplers": "{name: prior}",
     "features": "efficientnet_lite0",
+    "metrics": "{name: fd, features: $features}",
 }
 
 
@@ -67,7 +68,8 @@ def write(kind: str, name: str, folder: Path | None = None) -> Written:
     }
     lines = {"priors": f"  prior: {{name: {name}}}\n", "terms": f"terms: [{{name: {name}}}]\n"}  # none by default
     places = {**RECIPE, kind: lines.get(kind, f"{{name: {name}}}")}
-    recipe = _fill("recipe.yaml", {**words, **places, "heads": Template(places["heads"]).substitute(places)})
+    places = {key: Template(value).substitute(places) for key, value in places.items()}
+    recipe = _fill("recipe.yaml", {**words, **places})
     files = {
         "pyproject.toml": _fill("pyproject.toml", words),
         "README.md": _fill("README.md", words),

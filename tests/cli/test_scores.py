@@ -128,7 +128,7 @@ def test_neighbors_are_drawn(sides, tmp_path):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--metric", "fjd"], "no metric is called 'fjd'"),
+        (["--metric", "fjd"], "no metrics part is called 'fjd'"),
         (["--metric", "fid", "--features", "pixels"], "name: fd, features: pixels"),
         (["--features", "x:y"], "timm:NAME"),
         (["--metric", "kid", "--features", "pixels", "--bootstrap", "3"], "error bars"),
@@ -256,6 +256,7 @@ def compared():
     from genzoo.evaluation.compare import compare
     from genzoo.evaluation.config import EvaluationConfig
     from genzoo.evaluation.images import from_array
+    from genzoo.evaluation.work import Work
     from genzoo.launch import launched
 
     own = {"pixels": Entry("pixels", Pixels, "genzoo"), "wide": Entry("wide", Wide, "genzoo")}
@@ -265,7 +266,7 @@ def compared():
         sides = from_array("a", images[:33]), from_array("b", images[33:])
         metrics = [{"name": name, "features": on} for name, on in (("fd", "pixels"), ("fd", "wide"), ("kid", "wide"))]
         processes = launched()
-        options = {"allow_few": True, "batch_size": 5, "processes": processes}
+        options = {"allow_few": True, "work": Work(batch_size=5, processes=processes)}
         scores = compare(*sides, EvaluationConfig(metrics=metrics).metrics, **options)
     finally:
         del FEATURES._builtin["wide"]

@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from genzoo.evaluation import neighbors
+from genzoo import neighbors
+from genzoo.evaluation.drawing import draw_neighbors
 from genzoo.evaluation.images import from_array
-from genzoo.evaluation.neighbor_panel import draw_neighbors
-from genzoo.evaluation.neighbors import memorization, nearest
+from genzoo.evaluation.work import ON_CPU
+from genzoo.metrics.memorization import memorization
+from genzoo.neighbors import nearest
 
 
 def features(seed, n, dim=5, shift=0.0):
@@ -63,7 +65,7 @@ def test_the_picture_shows_the_copies_first(pixels, tmp_path):
     samples[5] = training[17]
     made = draw_neighbors(
         from_array("samples", samples), from_array("training", training), pixels(pixels.Config(name="pixels")),
-        tmp_path / "n.png", columns=4, k=2, device="cpu",
+        tmp_path / "n.png", columns=4, k=2, work=ON_CPU,
     )  # fmt: skip
     assert len(made) == 4 and made[0] == 0 and (made[1:] > 0).all() and (made.diff() >= 0).all()
     picture = np.array(Image.open(tmp_path / "n.png").convert("L")).astype(int)

@@ -1,7 +1,7 @@
 import copy
 
+from genzoo.evaluation.protocol import differences
 from genzoo.evaluation.ranking import rank
-from genzoo.evaluation.record import differences
 
 ENTRY = {
     "metric": "fd", "features": "pixels", "generator": "prior", "part": "y", "value": 3.0, "num_samples": 100,

@@ -8,7 +8,8 @@ from genzoo.config import Config, build
 from genzoo.errors import UserError
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.evaluation.evaluate import evaluate
-from genzoo.evaluation.posteriors import fit_samplers
+from genzoo.evaluation.generate import fit_samplers
+from genzoo.evaluation.work import ON_CPU
 from genzoo.parts import Composition
 from genzoo.registry import FEATURES, SAMPLERS
 
@@ -65,12 +66,12 @@ def test_it_is_fitted_on_the_test_images_and_every_score_says_so(pixels):
     }
     samplers = {"seed_protocol": make("seed_protocol"), "gmm": make("gmm", num_components=2)}
     model = Identity()
-    assert not fit_samplers(model, samplers, splits, seed=0, device="cpu", batch_size=100)
+    assert not fit_samplers(model, samplers, splits, seed=0, work=ON_CPU)
     assert samplers["seed_protocol"].sample(200, torch.Generator()).mean() > 0.8
     config = EvaluationConfig(
         num_samples=100, metrics=[{"name": "fd", "features": "pixels"}, {"name": "kid", "features": "pixels"}]
     )
-    scores = evaluate(model, samplers, splits, config, seed=0, device="cpu")["scores"]
+    scores = evaluate(model, samplers, splits, config, seed=0, work=ON_CPU)["scores"]
     published = [score for score in scores if score["generator"] == "seed_protocol"]
     assert {score["metric"] for score in published} >= {"fd", "kid"}
     for score in published:

@@ -3,8 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genzoo.evaluation.panels import CELL, COLOR_MAP, GAP, grid, panel, save_png_samples
-from genzoo.evaluation.pictures import write_panels
+from genzoo.evaluation.drawing import CELL, COLOR_MAP, GAP, grid, panel, save_png_samples, write_panels
 from genzoo.parts import Composition
 
 

@@ -13,7 +13,7 @@ LEVEL = 1 / 255  # one grey level
 NUM_BINS, NUM_RINGS = 32, 15  # of the maps' histogram; of their spectrum, so that HIGH_FREQUENCY is an edge of rings
 
 
-class SplitDiagnostics:
+class BranchDiagnostics:
     """Running diagnostics over batches of compositions.
 
     A composition has K branches y_k and K weights: its K maps, or (sigma, 1 - sigma) when it has one map.
@@ -105,7 +105,7 @@ def _spectrum(m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def describe(split: dict | None) -> str:
-    """`SplitDiagnostics.summary()` in one sentence."""
+    """`BranchDiagnostics.summary()` in one sentence."""
     if split is None:
         return "The model has one decoder and no split."
     num_branches = len(split["weights"])

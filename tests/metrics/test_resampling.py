@@ -3,8 +3,9 @@ import pytest
 import torch
 from sklearn.linear_model import LinearRegression
 
-from genzoo.evaluation.frechet import Statistics, frechet_distance
-from genzoo.evaluation.resampling import bootstrap_error, frechet_infinity
+from genzoo.frechet import Statistics, frechet_distance
+from genzoo.metrics.fd import bootstrap_error
+from genzoo.metrics.fd_infinity import frechet_infinity
 
 
 def gaussian(seed, n, dim=8, shift=0.0, scale=1.0):

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from genzoo.evaluation.frechet import Statistics, frechet_distance
-from genzoo.evaluation.kernel import kernel_distance
-from genzoo.evaluation.manifold import precision_recall, radii
+from genzoo.frechet import Statistics, frechet_distance
+from genzoo.metrics.kid import kernel_distance
+from genzoo.metrics.precision_recall import precision_recall
+from genzoo.neighbors import radii
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ class Statistics:
         self._n = 0  # folded so far, with their mean and the sum of (x - mean)(x - mean)^T
         self._mean = torch.zeros(dim, dtype=torch.float64)
         self._scatter: Tensor | None = None
+        self._cov: Tensor | None = None  # as it was given, in the place of the scatter
         self._rows = torch.empty(0, dim, dtype=torch.float64)  # room for those that are not folded yet
         self._num_rows = 0
         self._factor: Tensor | None = None
@@ -37,7 +38,7 @@ class Statistics:
     def known(cls, n: int, mean: Tensor, cov: Tensor) -> Statistics:
         """From a mean (dim) and an unbiased covariance (dim dim) that somebody else has made."""
         statistics = cls(len(mean))
-        statistics._n, statistics._mean, statistics._scatter = n, mean.double(), cov.double() * (n - 1)
+        statistics._n, statistics._mean, statistics._cov = n, mean.double(), cov.double()
         return statistics
 
     @property
@@ -47,9 +48,14 @@ class Statistics:
     @property
     def mean(self) -> Tensor:
         """dim."""
-        if not self._num_rows:
-            return self._mean
-        return self._mean + (self._rows[: self._num_rows] - self._mean).sum(dim=0) / self.n
+        if not self.is_thin:
+            self._fold()
+        return self.rows.sum(dim=0) / max(self.n, 1) if self.is_thin else self._mean
+
+    @property
+    def rows(self) -> Tensor:
+        """The rows that are not folded yet, float64."""
+        return self._rows[: self._num_rows]
 
     @property
     def cov(self) -> Tensor:
@@ -57,12 +63,12 @@ class Statistics:
         if self.is_thin:
             return self.factor @ self.factor.T
         self._fold()
-        return self._scatter / max(self.n - 1, 1)
+        return self._scatter / max(self.n - 1, 1) if self._cov is None else self._cov
 
     @property
     def is_thin(self) -> bool:
         """Whether all the rows are still at hand, fewer than there are dimensions."""
-        return self._scatter is None
+        return self._scatter is None and self._cov is None
 
     @property
     def factor(self) -> Tensor:
@@ -76,7 +82,7 @@ class Statistics:
 
     def _root(self) -> Tensor:
         if self.is_thin:
-            return _finite((self._rows[: self._num_rows] - self.mean).T / max(self.n - 1, 1) ** 0.5)
+            return _finite((self.rows - self.mean).T / max(self.n - 1, 1) ** 0.5)
         root, failed = torch.linalg.cholesky_ex(self.cov)
         if not failed:
             return _finite(root)
@@ -117,14 +123,16 @@ class Statistics:
     def _fold(self) -> None:
         """Take the gathered rows into mean and scatter."""
         if self._num_rows:
-            x, self._num_rows = self._rows[: self._num_rows], 0
+            x, self._num_rows = self.rows, 0
             mean = x.mean(dim=0)
             x -= mean
             self._shift(len(x), mean, x.T @ x)
 
     def _shift(self, n: int, mean: Tensor, scatter: Tensor) -> None:
         if self._scatter is None:
-            self._scatter = torch.zeros(self.dim, self.dim, dtype=torch.float64)
+            known = self._cov is not None
+            self._scatter = self._cov * (self._n - 1) if known else torch.zeros(self.dim, self.dim, dtype=torch.float64)
+            self._cov = None
         delta, total = mean - self._mean, self._n + n
         self._scatter += scatter
         self._scatter.addr_(delta, delta, alpha=self._n * n / total)

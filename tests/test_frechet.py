@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genzoo.errors import UserError
-from genzoo.evaluation.frechet import Statistics, frechet_distance
+from genzoo.frechet import Statistics, frechet_distance
 
 
 def features(seed, n, dim, rank=None, shift=0.0):

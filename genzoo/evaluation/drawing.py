@@ -1,4 +1,4 @@
-"""Pictures of what a model makes, as PNG files: panels of a composition's parts, grids, and single images."""
+"""Pictures of what a model makes, as PNG files: panels of a composition's parts, grids, neighbours, single images."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -6,13 +6,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from genzoo.errors import UserError
-from genzoo.evaluation.images import quantize
+from genzoo.evaluation.compare import side_of
+from genzoo.evaluation.generate import draw, evaluating
+from genzoo.evaluation.images import Images, Spread, quantize, read
+from genzoo.evaluation.work import Work
 from genzoo.files import replacing
-from genzoo.parts import Composition
+from genzoo.neighbors import nearest
+from genzoo.parts import Composition, Features, Sampler
 
+COLUMNS, NUM_GRID = 12, 96  # images in a row of a run's panels, and in a grid
 CELL = 64  # pixels a small image is enlarged to, at least
 GAP = 2
 PAPER, INK = (255, 255, 255), (40, 40, 40)
@@ -22,7 +28,9 @@ PAPER, INK = (255, 255, 255), (40, 40, 40)
 COLOR_MAP = ("#1a0044", "#132467", "#004975", "#006a84", "#048b91", "#1bae96", "#70cb92", "#b4e491", "#f6f998")
 
 
-def panel(parts: Composition | Mapping[str, Tensor], path: Path, x: Tensor | None = None, columns: int = 12) -> None:
+def panel(
+    parts: Composition | Mapping[str, Tensor], path: Path, x: Tensor | None = None, columns: int = COLUMNS
+) -> None:
     """A labelled row for each part - the input x where there is one, maps, branches, the image y - a column a sample.
 
     parts: a composition, or name -> b 1|c h w in [0, 1]; x: b c h w. A part with one channel beside coloured ones is a
@@ -51,6 +59,58 @@ def grid(images: Tensor, path: Path, columns: int = 16) -> None:
     _save(_tile(_pixels(images, color=False), columns), path)
 
 
+@torch.no_grad()
+def write_panels(
+    model: nn.Module,
+    samplers: Mapping[str, Sampler],
+    images: np.ndarray,
+    folder: Path,
+    *,
+    seed: int,
+    device: torch.device | str,
+) -> None:
+    """reconstruction.png, and NAME.png and NAME_grid.png for each (fitted) sampler. images: uint8 n h w c."""
+    with evaluating(model):
+        x = read(Spread(images, COLUMNS), slice(COLUMNS)).to(device).float() / 255
+        panel(model.decode(model.encode(x).mean), folder / "reconstruction.png", x=x)
+        for name, sampler in samplers.items():
+            composition = model.decode(draw(model, sampler, NUM_GRID, seed).to(device))
+            panel(composition, folder / f"{name}.png")
+            grid(composition.image, folder / f"{name}_grid.png")
+
+
+def draw_neighbors(
+    samples: Images, training: Images, features: Features, path: Path, *, columns: int, k: int, work: Work
+) -> Tensor:
+    """A panel of the samples that are nearest to training images, each over its k nearest; returns their distances.
+
+    The most suspicious sample first. All images are shown at the size of the first sample, in colour.
+    """
+    rows = [side_of(side, features, True, work).features for side in (samples, training)]
+    k = min(k, training.num)
+    distances, indices = nearest(*rows, k)
+    first = distances[:, 0].argsort(stable=True)[:columns]
+    shown = _pick(samples, first)
+    size = shown[0].shape[1:]
+    drawn = {"sample": shown} | {f"nearest {n + 1}": _pick(training, indices[first, n]) for n in range(k)}
+    panel({name: torch.stack([_resized(image, size) for image in images]) for name, images in drawn.items()}, path,
+          columns=columns)  # fmt: skip
+    return distances[first, 0]
+
+
+def _pick(images: Images, index: Tensor) -> list[Tensor]:
+    """uint8 c h w of each index."""
+    wanted, position = index.unique(return_inverse=True)
+    found = [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in images.read(wanted.numpy())]
+    return [found[k] for k in position]
+
+
+def _resized(image: Tensor, size: torch.Size) -> Tensor:
+    """uint8 c h w -> float 3 *size in [0, 1]."""
+    x = image[None, :3].float().expand(-1, 3, -1, -1) / 255
+    return F.interpolate(x, size=tuple(size), mode="bilinear", antialias=True).clamp(0, 1)[0]
+
+
 def save_png_samples(images: Iterable[Tensor], folder: Path) -> None:
     """Write batches b c h w in [0, 1] (or uint8) as 000000.png, 000001.png, ...
 
@@ -76,10 +136,11 @@ def _pixels(images: Tensor, color: bool) -> np.ndarray:
         pixels = pixels[..., :1]
     if pixels.shape[3] > 1:
         return pixels[..., :3]
-    return _lut()[pixels[..., 0]] if color else pixels.repeat(3, axis=3)
+    return color_map()[pixels[..., 0]] if color else pixels.repeat(3, axis=3)
 
 
-def _lut() -> np.ndarray:
+def color_map() -> np.ndarray:
+    """The colours of the 256 values of a map, uint8 256 3."""
     anchors = np.array([[int(code[k : k + 2], 16) for k in (1, 3, 5)] for code in COLOR_MAP])
     at = np.linspace(0, 255, len(anchors))
     return np.stack([np.interp(np.arange(256), at, anchors[:, k]) for k in range(3)], axis=1).round().astype(np.uint8)

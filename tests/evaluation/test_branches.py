@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
+from genzoo.evaluation.branches import BranchDiagnostics, describe
 from genzoo.evaluation.latent import latent_diagnostics
-from genzoo.evaluation.split import SplitDiagnostics, describe
 from genzoo.parts import Composition
 
 ROWS, COLUMNS = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
@@ -24,7 +24,7 @@ def compose(sigma, y1=0.2, y2=0.8, batch=3):
 
 
 def summary(*compositions):
-    diagnostics = SplitDiagnostics()
+    diagnostics = BranchDiagnostics()
     for composition in compositions:
         diagnostics.add(composition)
     return diagnostics.summary()

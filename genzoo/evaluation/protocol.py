@@ -1,4 +1,4 @@
-"""What a score states beside its value, and whether two scores were made alike."""
+"""How a score was made, which it states beside its value, and whether two scores were made alike."""
 
 import platform
 from functools import cache
@@ -38,7 +38,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def stated(features: Features, seed: int) -> dict:
+def protocol_of(features: Features, seed: int) -> dict:
     """What a score says of its features, its seed and the libraries."""
     return {
         "weights_sha256": features.protocol.get("weights_sha256"),

@@ -1,7 +1,7 @@
-"""The posteriors of a split's images, and the samplers that learn them."""
+"""From images to latents and back: the posteriors of a split, the samplers that learn them, what latents become."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,22 +10,14 @@ from torch import Tensor, nn
 
 from genzoo.errors import UserError
 from genzoo.evaluation.images import Spread, read
-from genzoo.launch import ALONE, Launch
-from genzoo.parts import Sampler
-from genzoo.progress import Progress
+from genzoo.evaluation.work import Work
+from genzoo.parts import Composition, Sampler
 
 log = logging.getLogger(__name__)
 
 
 def fit_samplers(
-    model: nn.Module,
-    samplers: Mapping[str, Sampler],
-    splits: Mapping[str, np.ndarray],
-    *,
-    seed: int,
-    device: torch.device | str,
-    batch_size: int,
-    progress: Progress | None = None,
+    model: nn.Module, samplers: Mapping[str, Sampler], splits: Mapping[str, np.ndarray], *, seed: int, work: Work
 ) -> dict[str, str]:
     """Fit every sampler that has something to learn on the posteriors of its `fit_split`, each split encoded once.
 
@@ -37,7 +29,7 @@ def fit_samplers(
             continue
         split = fit_split(sampler)
         if split not in posteriors:
-            posteriors[split] = encode(model, pick(splits, split), device, batch_size, stage(progress, "encode"))
+            posteriors[split] = encode(model, pick(splits, split), work)
         log.info("fitting sampler %s on %d posteriors (%s)", name, len(posteriors[split][0]), split)
         bind(sampler, model)
         try:
@@ -64,7 +56,7 @@ def fit_split(sampler: Sampler) -> str | None:
     return getattr(sampler, "fit_split", "train") if sampler.needs_fit else None
 
 
-def about(sampler: Sampler | None) -> dict:
+def protocol_of(sampler: Sampler | None) -> dict:
     """What a score must say of the sampler behind it (None: of reconstructions): what it was fitted on, and how."""
     if sampler is None:
         return {"fit_split": None}
@@ -84,28 +76,36 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()  # not inference_mode: a sampler may train on what comes out
-def encode(
-    model: nn.Module,
-    images: np.ndarray | Spread,
-    device: torch.device | str,
-    batch_size: int,
-    progress: Callable[[int, int], None] | None = None,
-    processes: Launch = ALONE,
-) -> tuple[Tensor, Tensor]:
+def encode(model: nn.Module, images: np.ndarray | Spread, work: Work) -> tuple[Tensor, Tensor]:
     """uint8 n h w c -> the posteriors' mean and variance, n *latent_shape, float32 on the CPU."""
     mean = torch.zeros(len(images), *model.latent_shape)
     variance = torch.zeros_like(mean)
     with evaluating(model):
-        for number, start in enumerate(range(0, len(images), batch_size)):
-            if not processes.owns(number):
-                continue
-            rows = slice(start, start + batch_size)
-            x = read(images, rows).to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
+        for rows in _batches(len(images), work, every=False):
+            x = read(images, rows).to(work.device).float().div_(255).contiguous(memory_format=torch.channels_last)
             posterior = model.encode(x)
             mean[rows], variance[rows] = posterior.mean, posterior.variance
-            if progress:
-                progress(start + len(x), len(images))
-    return processes.sum(mean), processes.sum(variance)
+            work.progress("encode", rows.start + len(x), len(images))
+    return work.processes.sum(mean), work.processes.sum(variance)
+
+
+@torch.no_grad()
+def decode(model: nn.Module, z: Tensor, work: Work, every: bool = False) -> Iterator[tuple[slice, Composition]]:
+    """The rows of z (n *latent_shape) and their composition, batch by batch: this process's, or `every` one."""
+    with evaluating(model):
+        for rows in _batches(len(z), work, every):
+            yield rows, model.decode(z[rows].to(work.device))
+
+
+def samples(
+    model: nn.Module, sampler: Sampler, num: int, *, seed: int, part: str = "y", work: Work
+) -> Iterator[Tensor]:
+    """Batches b c h w in [0, 1] of the part `part` of `num` samples: the very images that `evaluate` scores."""
+    for _, composition in decode(model, draw(model, sampler, num, seed), work):
+        parts = {"y": composition.image, **composition.parts}
+        if part not in parts:
+            raise UserError(f"the model makes no part '{part}' (parts: {', '.join(parts)})")
+        yield parts[part].cpu()
 
 
 def pick(splits: Mapping[str, np.ndarray], name: str) -> np.ndarray:
@@ -117,6 +117,7 @@ def pick(splits: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     return splits[name]
 
 
-def stage(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
-    """The progress of one named stage."""
-    return None if progress is None else lambda done, total: progress(name, done, total)
+def _batches(num: int, work: Work, every: bool) -> Iterator[slice]:
+    for number, start in enumerate(range(0, num, work.batch_size)):
+        if every or work.processes.owns(number):
+            yield slice(start, start + work.batch_size)

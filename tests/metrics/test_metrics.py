@@ -5,11 +5,20 @@ from cleanfid.fid import kernel_distance as cleanfid_kernel_distance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genzoo.config import Config
-from genzoo.evaluation import manifold
-from genzoo.evaluation.config import METRICS, EvaluationConfig
-from genzoo.evaluation.kernel import kernel_distance
-from genzoo.evaluation.metrics import Side, impossible, score
+from genzoo import neighbors
+from genzoo.config import parse, part
+from genzoo.evaluation.scorer import Measure, Side, make_metric
+from genzoo.metrics import density_coverage, precision_recall
+from genzoo.metrics.kid import kernel_distance
+from genzoo.registry import METRICS
+
+
+def config_of(name, **options):
+    return parse(part(METRICS), {"name": name, **options}, name)
+
+
+def make(name, **options):
+    return make_metric(config_of(name, **options))
 
 
 def features(seed, n, dim=6, shift=0.0):
@@ -72,13 +81,16 @@ def naive(real, fake, k):
 @given(st.integers(0, 10**6), st.integers(5, 20), st.integers(5, 20), st.integers(1, 4), st.floats(0, 2))
 def test_neighbour_scores_against_their_definitions(seed, n, m, k, shift):
     real, fake = features(seed, n, dim=3), features(seed + 1, m, dim=3, shift=shift)
-    block, manifold.BLOCK = manifold.BLOCK, 4
+    blocks = {module: module.BLOCK for module in (neighbors, precision_recall, density_coverage)}
     try:
+        for module in blocks:
+            module.BLOCK = 4
         made = {}
         for name in ("precision_recall", "density_coverage"):
-            made |= score(METRICS[name](name=name, k=k), Side(real), Side(fake), 0)
+            made |= make(name, k=k).score(Side(real), Side(fake), 0)
     finally:
-        manifold.BLOCK = block
+        for module, block in blocks.items():
+            module.BLOCK = block
     for name, expected in zip(("precision", "recall", "density", "coverage"), naive(real, fake, k), strict=True):
         assert made[name]["value"] == pytest.approx(expected, abs=1e-9), name
         assert made[name]["k"] == k
@@ -88,22 +100,21 @@ def test_neighbour_scores_at_their_ends():
     x = features(0, 50)
     for far, expected in ((0.0, 1.0), (1000.0, 0.0)):
         for name in ("precision_recall", "density_coverage"):
-            for entry, made in score(METRICS[name](name=name), Side(x), Side(x + far), 0).items():
+            for entry, made in make(name).score(Side(x), Side(x + far), 0).items():
                 if entry != "density":
                     assert made["value"] == expected, entry
 
 
 def test_every_metric_has_a_score():
-    for name in METRICS:
-        if name == "fid":
-            continue
-        metric = EvaluationConfig(metrics=[name]).metrics[0]
-        assert isinstance(metric, Config)
-        made = score(metric, Side(features(0, 30)), Side(features(1, 30)), 0)
+    for name in METRICS.entries:
+        metric = make(name)
+        made = metric.score(Side(features(0, 30)), Side(features(1, 30)), 0)
+        assert made.keys() == metric.lower.keys()
         assert all(np.isfinite(entry["value"]) for entry in made.values())
 
 
 def test_numbers_of_images_that_give_no_score():
-    metric = METRICS["precision_recall"](name="precision_recall", k=5)
-    assert "needs 6 images" in impossible(metric, 5, 100)
-    assert not impossible(metric, 6, 6)
+    config = config_of("precision_recall", k=5)
+    measure = Measure(config, make_metric(config), None)
+    assert "needs 6 images" in measure.impossible(5, 100)
+    assert not measure.impossible(6, 6)

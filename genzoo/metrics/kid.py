@@ -1,7 +1,33 @@
 """Kernel Inception Distance, on any features."""
 
+from typing import ClassVar
+
 import torch
+from pydantic import Field
 from torch import Tensor
+
+from genzoo.config import Config
+from genzoo.extractors import EXTRACTOR, Extractor
+from genzoo.parts import Side
+
+
+class KID:
+    """Kernel distance: unbiased also for few images, with a standard error."""
+
+    class Config(Config):
+        features: Extractor = EXTRACTOR
+        num_subsets: int = Field(100, ge=1, description="subsets that the distance is averaged over")
+        subset_size: int = Field(1000, ge=2, description="images of each side in a subset, at most")
+
+    needs: ClassVar[str] = "features"
+    lower: ClassVar[dict[str, bool]] = {"kid": True}
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def score(self, real: Side, fake: Side, seed: int) -> dict[str, dict]:
+        num, size = self.config.num_subsets, self.config.subset_size
+        return {"kid": kernel_distance(real.features, fake.features, num, size, seed)}
 
 
 def kernel_distance(x: Tensor, y: Tensor, num_subsets: int, subset_size: int, seed: int) -> dict:

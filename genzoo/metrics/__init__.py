@@ -1,0 +1,1 @@
+"""Scores of one set of images against another."""
