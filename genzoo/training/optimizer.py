@@ -34,7 +34,11 @@ def check_optimizer(config: OptimizerConfig) -> None:
 
 
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer of all trainable parameters, in its fused form where the class has one."""
+    """The optimizer of all trainable parameters, in its fused form where the class has one.
+
+    Those that a part asks to be trained in a way of its own (`param_groups`, see genzoo.parts.Term) are groups of their
+    own, after the others.
+    """
     from timm.optim import create_optimizer_v2, get_optimizer_class
 
     options = {name: getattr(config, name) for name in ("betas", "momentum", "eps")}
@@ -43,7 +47,26 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     devices = {parameter.device.type for parameter in module.parameters()}
     if fused is not None and devices <= {"cpu", "cuda"}:
         options["fused"] = True
-    return create_optimizer_v2(module, opt=config.name, lr=config.lr, weight_decay=config.weight_decay, **options)
+    optimizer = create_optimizer_v2(module, opt=config.name, lr=config.lr, weight_decay=config.weight_decay, **options)
+    for group in own_groups(module):
+        ids = set(map(id, group["params"]))
+        for known in optimizer.param_groups:
+            known["params"] = [parameter for parameter in known["params"] if id(parameter) not in ids]
+        if (
+            unknown := {key for key, value in group.items() if value is not None}
+            - optimizer.defaults.keys()
+            - {"params"}
+        ):
+            raise UserError(f"train.optimizer.name: {config.name} has no {', '.join(unknown)}, which a term asks for")
+        chosen = {key: value for key, value in group.items() if value is not None}
+        optimizer.add_param_group({"lr": config.lr, "weight_decay": config.weight_decay, **chosen})
+    return optimizer
+
+
+def own_groups(module: nn.Module) -> list[dict]:
+    """What the parts within ask for."""
+    parts = [part for part in module.modules() if hasattr(part, "param_groups")]
+    return [group for part in parts for group in part.param_groups()]
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: ScheduleConfig, lr: float, steps: int):

@@ -17,7 +17,7 @@ from genzoo.training.average import Average
 from genzoo.training.config import TrainConfig
 from genzoo.training.feed import Feed
 from genzoo.training.log import Rows, truncate
-from genzoo.training.optimizer import make_optimizer, make_schedule
+from genzoo.training.optimizer import make_optimizer, make_schedule, own_groups
 from genzoo.training.precision import resolve
 from genzoo.training.sharding import Sharding, share_like, whole
 from genzoo.training.step import Step, synchronize_batch_norm
@@ -96,7 +96,12 @@ class State:
                 self.sharding.shard(average)
         optimizer = make_optimizer(self.step, config.optimizer)
         self.schedule = make_schedule(optimizer, config.schedule, config.optimizer.lr, config.steps)
-        self.parameters = [parameter for parameter in self.step.parameters() if parameter.requires_grad]
+        groups = [list(group["params"]) for group in own_groups(self.step)]
+        if self.sharding and groups:
+            raise UserError("train.parallel: fsdp does not go with terms that train a network of their own; use ddp")
+        own = {id(parameter) for group in groups for parameter in group}
+        self.parameters = [p for p in self.step.parameters() if p.requires_grad and id(p) not in own]
+        self.own_parameters = groups  # of terms: their gradients have norms of their own
         if self.sharding:
             seen = self.sharding.seen_by_optimizer
             self.parameters = list(map(seen, self.parameters))

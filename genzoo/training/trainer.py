@@ -4,6 +4,7 @@ The randomness of step i is seeded by (seed, i, process), and its images are a f
 needs no random state, and neither panels nor measurements between steps can change what training does.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +26,8 @@ from genzoo.training.sharding import check_sharding, whole
 from genzoo.training.signals import Signals, resume_command
 from genzoo.training.state import State
 from genzoo.training.step import seed_step
+
+log = logging.getLogger("genzoo")
 
 Panel = Callable[[nn.Module, int], "dict[str, Path] | None"]
 
@@ -132,6 +135,8 @@ class Trainer:
                         terms = forward(draw(), state.clock)
                         backward(terms["loss"])
                     state.rows.add_part(terms)
+                if not state.done:
+                    self._name_unused()
                 row = state.rows.end_step(self._clip())
                 if config.on_nonfinite == "skip" and not self._finite(row):
                     self._undo(buffers)
@@ -150,19 +155,19 @@ class Trainer:
                 stopped = self._agreed(signals.received is not None)
                 if state.done % config.log_every == 0 or state.done == config.steps or over:
                     self._write_line()
-                if panel and _due(state.done, config.panel_every):
-                    self._show(panel)
                 if stopped or _due(state.done, config.checkpoint_every):
                     self._save()
+                if panel and _due(state.done, config.panel_every):
+                    self._show(panel)  # after the checkpoint: a picture that fails costs no step
                 if stopped:
                     raise self._interrupted(signals)
             if state.rows:  # of a run that was interrupted and now is to end where it stopped
                 self._write_line()
                 state.saved = 0  # the checkpoint still has these rows
-            if panel and not _due(state.done, config.panel_every):
-                self._show(panel)
             if state.saved != state.done:
                 self._save()
+            if panel and not _due(state.done, config.panel_every):
+                self._show(panel)
             state.seconds = self.seconds()
             if signals.received:
                 raise self._interrupted(signals)
@@ -178,13 +183,24 @@ class Trainer:
         )
 
     def _clip(self) -> Tensor:
-        """Clip the gradients where that is asked for; their norm before it."""
-        parameters = self.state.parameters
+        """Clip the gradients where that is asked for; the model's and the objective's norm before it.
+
+        A term's own network is clipped by its own norm; one that is not finite makes the whole step so.
+        """
         self.state.accelerator.unscale_gradients()  # of fp16's loss scale
-        norm = whole(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
-        if self.config.clip_grad_norm is not None:
-            nn.utils.clip_grads_with_norm_(parameters, self.config.clip_grad_norm, norm)
-        return norm
+        norms = []
+        for parameters in (self.state.parameters, *self.state.own_parameters):
+            norms.append(whole(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])))
+            if self.config.clip_grad_norm is not None:
+                nn.utils.clip_grads_with_norm_(parameters, self.config.clip_grad_norm, norms[-1])
+        return norms[0] if len(norms) == 1 else torch.where(torch.stack(norms).isfinite().all(), norms[0], torch.nan)
+
+    def _name_unused(self) -> None:
+        """A parameter that the loss does not reach stays at its first value, which is hardly meant."""
+        unused = [name for name, p in self.state.step.named_parameters() if p.requires_grad and p.grad is None]
+        if unused:
+            more = f" and {len(unused) - 4} more" if len(unused) > 4 else ""
+            log.warning("no gradient reaches %s%s: trained as they began", ", ".join(unused[:4]), more)
 
     def _finite(self, row: Tensor) -> bool:
         return bool(torch.isfinite(self.state.accelerator.reduce(row)).all())

@@ -57,3 +57,37 @@ def test_schedules():
     assert rates({"name": "step", "decay_steps": 40, "decay_rate": 0.5})[39:41] == [2.0, 1.0]
     tanh = rates({"name": "tanh"})
     assert tanh[0] > 1.9 and tanh[-1] < 0.1 and sorted(tanh, reverse=True) == tanh
+
+
+class Critic(nn.Module):
+    def __init__(self, lr=None, betas=None):
+        super().__init__()
+        self.net, self.lr, self.betas = nn.Linear(3, 1), lr, betas
+
+    def param_groups(self):
+        return [{"params": list(self.net.parameters()), "lr": self.lr, "betas": self.betas}]
+
+
+def test_a_part_may_have_groups_of_its_own_whose_rates_the_schedule_scales():
+    critic = Critic(lr=4e-3, betas=(0.5, 0.9))
+    module = nn.ModuleList([nn.Linear(2, 2), critic])
+    optimizer = make_optimizer(module, OptimizerConfig(lr=1e-3))
+    *_, own = optimizer.param_groups
+    assert (
+        own["betas"] == (0.5, 0.9)
+        and own["lr"] == 4e-3
+        and {*map(id, own["params"])} == {*map(id, critic.parameters())}
+    )
+    everyone = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(everyone) == sorted(map(id, module.parameters()))
+    schedule = make_schedule(optimizer, ScheduleConfig(name="cosine"), 1e-3, 100)
+    schedule.step_update(50)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    assert rates[-1] / rates[0] == pytest.approx(4)
+    plain = make_optimizer(nn.ModuleList([nn.Linear(2, 2), Critic()]), OptimizerConfig(lr=1e-3))
+    assert {group["lr"] for group in plain.param_groups} == {1e-3}
+
+
+def test_a_group_asks_for_what_the_optimizer_has():
+    with pytest.raises(UserError, match="sgd has no betas"):
+        make_optimizer(nn.ModuleList([Critic(betas=(0.5, 0.9))]), OptimizerConfig(name="sgd"))
