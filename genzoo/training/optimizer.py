@@ -52,13 +52,9 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         ids = set(map(id, group["params"]))
         for known in optimizer.param_groups:
             known["params"] = [parameter for parameter in known["params"] if id(parameter) not in ids]
-        if (
-            unknown := {key for key, value in group.items() if value is not None}
-            - optimizer.defaults.keys()
-            - {"params"}
-        ):
-            raise UserError(f"train.optimizer.name: {config.name} has no {', '.join(unknown)}, which a term asks for")
         chosen = {key: value for key, value in group.items() if value is not None}
+        if unknown := chosen.keys() - optimizer.defaults.keys() - {"params"}:
+            raise UserError(f"train.optimizer.name: {config.name} has no {', '.join(unknown)}, which a term asks for")
         optimizer.add_param_group({"lr": config.lr, "weight_decay": config.weight_decay, **chosen})
     return optimizer
 
