@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _launches = count()
+NUM_GLOO_THREADS = 2  # of a process group, PyTorch's default
 
 
 class ProcessLost(RuntimeError):
@@ -139,9 +141,31 @@ def launched() -> Launch:
     return launch
 
 
+def settle() -> None:
+    """Wait until gloo's threads have let go of all tensors. All processes must call this.
+
+    A thread of its own frees what a collective was given, for which it needs the interpreter's lock: were that refused,
+    because the interpreter ends, the process would be aborted.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    if torch.distributed.get_backend() != "gloo":
+        return
+    for _ in range(NUM_GLOO_THREADS):  # works are taken in their order
+        sent = torch.zeros(1)
+        torch.distributed.all_reduce(sent)
+        alive = weakref.ref(sent)
+        del sent
+        until = time.monotonic() + 5
+        while alive() is not None and time.monotonic() < until:
+            time.sleep(0.001)
+    time.sleep(0.05)  # the lock is free for a thread that waits for it
+
+
 def _leave() -> None:
-    """A thread of gloo's that still freed tensors while the interpreter ends would abort the process."""
+    """Gloo's threads end before the interpreter."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        settle()
         torch.distributed.destroy_process_group()
 
 

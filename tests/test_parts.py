@@ -16,6 +16,12 @@ from genzoo.run import build_parts
 from genzoo.tracing import trace
 
 
+def within(head: str, decoder: dict) -> dict:
+    """A head's options with that decoder where its image comes from."""
+    wraps = "head" in HEADS.get(head).Config.model_fields
+    return {"head": {"name": "single", "decoder": decoder}} if wraps else {"decoder": decoder}
+
+
 @pytest.mark.parametrize("head", HEADS.names())
 @pytest.mark.parametrize("size", [(1, 16, 16), (3, 32, 32)])
 def test_model_round(head, size):
@@ -23,7 +29,7 @@ def test_model_round(head, size):
     options = {
         "encoder": {"name": "resnet", "base_dim": 4, "num_scales": 3, "embed_dim": 8},
         "latent": {"name": "gaussian", "dim": 3},
-        "head": {"name": head, "decoder": {"name": "resnet", "base_dim": 2}},
+        "head": {"name": head, **within(head, {"name": "resnet", "base_dim": 2})},
         "batch_norm_momentum": 0.3,
     }
     model = Model(ModelConfig.model_validate(options), size)

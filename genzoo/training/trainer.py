@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.errors import Interrupted, UserError, suggestion
+from genzoo.launch import settle
 from genzoo.training import checkpoint
 from genzoo.training.config import TrainConfig
 from genzoo.training.log import Log, averages, last_epoch
@@ -96,6 +97,7 @@ def train(
     if state.accelerator.num_processes > 1:
         for buffer in model.buffers():  # BatchNorm's averages hold each process's own images of the last step
             broadcast(buffer)
+        settle()  # the program may end here
     model.eval()
     return summarize(state)
 

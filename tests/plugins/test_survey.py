@@ -18,6 +18,7 @@ from genzoo.errors import UserError
 from genzoo.plugin_files import load_file
 from genzoo.plugins import survey, used
 from genzoo.recipe import read
+from genzoo.registry import HEADS
 
 PLUGINS = sorted(file.parent for file in (Path(__file__).parents[2] / "plugins").glob("*/pyproject.toml"))
 
@@ -84,7 +85,7 @@ def test_show_says_which_part_an_option_takes(call):
         (["new"], "sam", {"samplers"}),
         (["show"], "decoders/r", {"decoders/resnet"}),
         (["show"], "svae_d", {"svae_digits"}),
-        (["check"], "heads/", {"heads/single", "heads/split", "heads/mixture"}),
+        (["check"], "heads/", {f"heads/{name}" for name in HEADS.names()}),
         (["run"], "vae_mnist", {"vae_mnist", "vae_mnist_cpu"}),
         (["recipes", "validate"], "svae_c", {"svae_cifar10", "svae_celeba"}),
     ],
