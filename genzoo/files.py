@@ -55,9 +55,10 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path, otherwise: str) -> dict[str, Any] | None:
     """The object in a JSON file; None where there is no file, or a damaged one: a warning says so, and `otherwise`."""
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return None
     try:
+        refuse_device(path)
         made = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(made, dict):
             return made
@@ -66,6 +67,12 @@ def read_json(path: Path, otherwise: str) -> dict[str, Any] | None:
         fault = str(error)
     log.warning("%s is damaged (%s): %s", path, fault, otherwise)
     return None
+
+
+def refuse_device(path: Path) -> None:
+    """OSError unless it is a regular file, perhaps by a link: a device or a pipe in its place would never end."""
+    if not path.is_file():
+        raise OSError(f"{path} is no regular file")
 
 
 def sync(path: Path) -> None:

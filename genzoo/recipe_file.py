@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from genzoo.errors import UserError, clean, quoted, shortened, suggestion
+from genzoo.files import refuse_device
 
 Place = tuple[Any, ...]  # a place in the tree: keys and list indices from the root
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ QUOTES = "a value with ': ' or ' #' in it, or that begins with one of []{}&*!|>%
 def load(path: Path, what: str = "a recipe is a mapping of name, data, model, ...") -> tuple[dict, dict[Place, str]]:
     """The tree of a file, and "file:line" of every place in it. what: the file should be."""
     try:
+        refuse_device(path)
         tree, origins = parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None

@@ -265,9 +265,10 @@ class RunFolder:
 
         data: the digest of the images it must have learned from; None: whatever they were. A damaged file is none.
         """
-        if not (file := self._sampler_file(name)).exists():
+        if not (file := self._sampler_file(name)).exists() and not file.is_symlink():
             return False
         try:
+            files.refuse_device(file)
             with safe_open(file, "pt") as opened:
                 about = opened.metadata() or {}
                 names = opened.keys()  # not a dict: it cannot be iterated itself

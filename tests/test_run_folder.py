@@ -1,6 +1,7 @@
 """Every file of a run folder, damaged, gone or of another kind; and two that want the same folder."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -30,6 +31,8 @@ DAMAGE = {
     "bytes": lambda path: path.write_bytes(b"\xff\xfe\x00\x1b]0;x\x07" * 9),
     "gone": lambda path: path.unlink(),
     "folder": lambda path: (path.unlink(), path.mkdir()),
+    "device": lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
 }
 FILES = ["recipe.yaml", "lock.json", "precision.json", "metrics.json", "train.jsonl", "samplers/gmm.safetensors",
          "checkpoints/step-00000002/manifest.json", "checkpoints/step-00000002/state.json",
@@ -51,7 +54,10 @@ def copy(finished, tmp_path):
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize(
     "damage",
-    [name if name in ("empty", "null", "folder") else pytest.param(name, marks=pytest.mark.long) for name in DAMAGE],
+    [
+        name if name in ("empty", "null", "folder", "device") else pytest.param(name, marks=pytest.mark.long)
+        for name in DAMAGE
+    ],
 )
 def test_damage_ends_in_a_sentence_or_is_made_good(file, damage, copy, call, tmp_path):
     """Where a command goes on, it has said what it does without; where it stops, it names the path."""
@@ -67,7 +73,7 @@ def test_damage_ends_in_a_sentence_or_is_made_good(file, damage, copy, call, tmp
         assert code in (0, 2), err
         assert code == 0 or str(copy) in err
         assert "\x1b" not in err
-    if damage not in ("folder",) and file != "recipe.yaml":
+    if damage not in ("folder", "device", "pipe") and file != "recipe.yaml":
         assert code == 0, err  # in the end the run has gone on
         assert genzoo.load(copy) is not None and json.loads((copy / "metrics.json").read_text())["train"]["steps"] == 3
 

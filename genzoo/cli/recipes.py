@@ -142,14 +142,13 @@ def _fields(source: str, plugins: tuple) -> Iterator[tuple[str, Any]]:
     """Place in the recipe (or `lock.` and place in lock.json) -> value."""
     from genzoo.config import leaves
     from genzoo.recipe import read
+    from genzoo.run_folder import RunFolder
 
-    folder = Path(source)
-    file: str | Path = source
-    if folder.is_dir() and (folder / "recipe.yaml").is_file():
-        file = folder / "recipe.yaml"
-        lock = folder / "lock.json"
-        if lock.is_file():
-            recorded = json.loads(lock.read_text(encoding="utf-8"))
-            kept = {key: recorded.get(key) for key in ("versions", "plugins", "data", "device")}
-            yield from leaves(kept, "lock")
-    yield from leaves(read(file, (), plugins).model_dump(mode="json"))
+    folder = RunFolder(source)
+    if not folder.path.is_dir():
+        yield from leaves(read(source, (), plugins).model_dump(mode="json"))
+        return
+    if recorded := folder.lock():
+        kept = {key: recorded.get(key) for key in ("versions", "plugins", "data", "device")}
+        yield from leaves(kept, "lock")
+    yield from leaves(folder.recipe(plugins=plugins).model_dump(mode="json"))

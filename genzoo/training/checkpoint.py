@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genzoo.errors import UserError, quoted
-from genzoo.files import check_space, delete, sha256, sync
+from genzoo.files import check_space, delete, refuse_device, sha256, sync
 from genzoo.training.sharding import share_like
 
 log = logging.getLogger("genzoo")
@@ -110,6 +110,7 @@ def best(folder: Path, scalar: str) -> Path | None:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
+    refuse_device(checkpoint / "state.json")
     return json.loads((checkpoint / "state.json").read_text())
 
 
@@ -192,6 +193,7 @@ def _remove(path: Path) -> None:
 def _fault(path: Path) -> str:
     """Why the checkpoint is not whole, or an empty string. Nothing but files of its own is looked at."""
     try:
+        refuse_device(path / "manifest.json")
         digests = json.loads((path / "manifest.json").read_text())
         if not {"model.safetensors", "state.json"} <= digests.keys():
             return "its manifest.json does not list model.safetensors and state.json"

@@ -39,6 +39,8 @@ def run(commands: list[list[str]], cli) -> dict:
         outcome, text = "refused", str(error)
         if not text.strip() or not all(one == "\n" or one.isprintable() for one in text):
             outcome = "fault"
+    except SystemExit as end:  # such as that two recipes differ
+        outcome, text = "accepted" if end.code in (None, 0, 1) else "fault", f"exit code {end.code}"
     except BaseException:
         outcome, text = "fault", traceback.format_exc()
     seconds, megabytes = time.perf_counter() - began, held("VmHWM") - before
