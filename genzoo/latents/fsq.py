@@ -32,8 +32,8 @@ class FSQLatent(nn.Module):
         @field_validator("levels")
         @classmethod
         def _countable(cls, levels: list[int]) -> list[int]:
-            if prod(levels) > 2**53:
-                raise ValueError(f"{prod(levels):.2g} codes cannot be counted: at most 2^53")
+            if prod(levels) > 2**24:
+                raise ValueError(f"{prod(levels):.3g} codes, the product of levels, are more than 2^24")
             return levels
 
     def __init__(self, config: Config, in_shape: Shape):

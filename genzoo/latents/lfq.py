@@ -23,7 +23,7 @@ class LFQLatent(nn.Module):
     """
 
     class Config(Config):
-        num_bits: int = Field(10, ge=1, le=30, description="numbers at each position; 2^num_bits codes")
+        num_bits: int = Field(10, ge=1, le=24, description="numbers at each position; 2^num_bits codes")
         num_positions: int = Field(
             16, ge=1, le=4096, description="codes of an image where the encoder gives a vector; of a map, one a pixel"
         )
