@@ -41,6 +41,7 @@ CASES = {"training": list(TRAINING)} | {f"scoring, {name}": ["defaults", SYSTEM]
 def train(option: str, steps: int, num_turns: int) -> None:
     """The first turn warms up and compiles. A turn ends where the trainer lets a picture be drawn."""
     from genzoo.training.config import TrainConfig
+    from genzoo.training.step import Step
     from genzoo.training.trainer import train
 
     began = time.perf_counter()
@@ -60,7 +61,15 @@ def train(option: str, steps: int, num_turns: int) -> None:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "compiled")  # nothing compiled before is found
         images = stored_images(32, folder)
         began = time.perf_counter()
-        train(model, objective, images, config, folder=folder / "run", seed=0, panel=picture, progress=False)
+        train(
+            Step(model, objective, activation_checkpointing=config.activation_checkpointing),
+            images,
+            config,
+            folder=folder / "run",
+            seed=0,
+            panel=picture,
+            progress=False,
+        )
 
 
 def score(features: str, batches: int, num_turns: int) -> None:

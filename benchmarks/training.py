@@ -128,6 +128,7 @@ def say(what: dict) -> None:
 def run_genzoo(base_dim: int, size: int, steps: int, turn: int, precision: str, folder: Path) -> dict:
     from genzoo.evaluation.drawing import panel
     from genzoo.training.config import TrainConfig
+    from genzoo.training.step import Step
     from genzoo.training.trainer import train
 
     model, objective = parts(base_dim, size)
@@ -145,7 +146,7 @@ def run_genzoo(base_dim: int, size: int, steps: int, turn: int, precision: str, 
         log_every=10,
     )
     turns = Turns(objective, turn, steps)
-    train(model, objective, stored_images(size, folder), config, folder=folder / "run", seed=0, panel=draw,
+    train(Step(model, objective), stored_images(size, folder), config, folder=folder / "run", seed=0, panel=draw,
           progress=False)  # fmt: skip
     # After the last turn come a step, which makes this a little too much, a checkpoint and a picture.
     return {"now_and_then": (time.perf_counter() - turns.began) / config.checkpoint_every}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import os
 import signal
 import threading
 import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _launches = count()
-NUM_GLOO_THREADS = 2  # of a process group, PyTorch's default
 
 
 class ProcessLost(RuntimeError):
@@ -84,8 +83,7 @@ class Launch:
             if lost:
                 raise _said(error) from error
             raise
-        if self.num > 1:
-            atexit.register(_leave)
+        leave_at_exit()
 
     def share(self, num: int) -> np.ndarray:
         """The indices, of num images, that are this process's."""
@@ -141,31 +139,19 @@ def launched() -> Launch:
     return launch
 
 
-def settle() -> None:
-    """Wait until gloo's threads have let go of all tensors. All processes must call this.
+def leave_at_exit() -> None:
+    """After collectives that all have ended well: end gloo's threads before the interpreter does.
 
-    A thread of its own frees what a collective was given, for which it needs the interpreter's lock: were that refused,
-    because the interpreter ends, the process would be aborted.
+    One that still frees a tensor then aborts the process: it asks for the interpreter's lock, and Python ends threads
+    that do so late in a way that C++ takes for an error ("terminate called without an active exception").
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return
-    if torch.distributed.get_backend() != "gloo":
-        return
-    for _ in range(NUM_GLOO_THREADS):  # works are taken in their order
-        sent = torch.zeros(1)
-        torch.distributed.all_reduce(sent)
-        alive = weakref.ref(sent)
-        del sent
-        until = time.monotonic() + 5
-        while alive() is not None and time.monotonic() < until:
-            time.sleep(0.001)
-    time.sleep(0.05)  # the lock is free for a thread that waits for it
+    atexit.unregister(_leave)
+    atexit.register(_leave)
 
 
 def _leave() -> None:
-    """Gloo's threads end before the interpreter."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        settle()
+        gc.collect()  # what is left of a training may hold the group, whose threads end with the last reference
         torch.distributed.destroy_process_group()
 
 

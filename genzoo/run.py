@@ -97,6 +97,7 @@ def _run(
     from genzoo.evaluation.drawing import panel
     from genzoo.evaluation.extractor import missing
     from genzoo.evaluation.images import read
+    from genzoo.training.step import Step
     from genzoo.training.trainer import check as check_training
     from genzoo.training.trainer import planned_checkpoint_bytes, train
 
@@ -144,9 +145,13 @@ def _run(
             return {kind: file for kind, file in files.items() if file.exists()}
 
         images = splits["train"].images
+        step = Step(
+            model, parts.objective, parts.terms, channels_last=recipe.train.channels_last,
+            activation_checkpointing=recipe.train.activation_checkpointing,
+        )  # fmt: skip
         summary = train(
-            model, parts.objective, images, recipe.train, terms=parts.terms, folder=folder.path, seed=recipe.seed,
-            resume=resume, panel=draw, profile=profile, metadata={"recipe": recipe.to_yaml()},
+            step, images, recipe.train, folder=folder.path, seed=recipe.seed, resume=resume, panel=draw,
+            profile=profile, metadata={"recipe": recipe.to_yaml()},
         )  # fmt: skip
         if launch.is_main:  # what training cost is known now, whatever becomes of the scores
             made = folder.metrics()  # of a run that had ended, scores that still hold

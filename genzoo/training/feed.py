@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 class Feed:
     """Cuts the sample stream, the concatenation of one permutation an epoch, into batches.
 
-    Step i sees samples [i * batch_size, (i + 1) * batch_size) of the stream, so every image comes once an epoch, none
+    Step i sees samples [i * batch_size, (i + 1) * batch_size) of the stream, so every row comes once an epoch, none
     is dropped, and a batch may span epochs. Process `rank` of `world` gets its share of each of `parts` parts.
 
-    images: uint8 n h w c, in memory or memory-mapped; they are copied to a GPU that has room for them. Or such
-    as are streamed: they order an epoch by themselves and are read ahead.
+    rows: an array (images, uint8 n h w c; latents; codes), in memory or memory-mapped; it is copied to a GPU that has
+    room for it. Or images that are streamed: they order an epoch by themselves and are read ahead.
     """
 
     def __init__(
         self,
-        images: np.ndarray | Streamed,
+        rows: np.ndarray | Streamed,
         batch_size: int,
         seed: int,
         *,
@@ -40,23 +40,24 @@ class Feed:
         rank: int = 0,
         world: int = 1,
     ):
-        if images.ndim != 4 or images.dtype != np.uint8 or len(images) == 0:
-            raise UserError(f"training needs uint8 images, n h w c, n > 0; got {images.dtype} {images.shape}")
+        if len(rows) == 0:
+            raise UserError("there is nothing to train on: the array has no rows")
         if batch_size % (parts * world):
             shares = f"{world} processes x {parts} accumulated parts"
             nearest = max(1, round(batch_size / (parts * world))) * parts * world
             raise UserError(
                 f"train.batch_size {batch_size} cannot be shared equally by {shares}; use {nearest}, for example"
             )
-        self.images, self.batch_size, self.seed, self.device = images, batch_size, seed, device
+        self.rows, self.batch_size, self.seed, self.device = rows, batch_size, seed, device
         self.parts, self.rank, self.world = parts, rank, world
         self._epochs: dict[int, np.ndarray] = {}
         self._resident: Tensor | None = None
-        self._streams = not isinstance(images, np.ndarray)
-        if device.type == "cuda" and not self._streams and images.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
-            self._resident = torch.empty(images.shape, dtype=torch.uint8, device=device)
-            for start in range(0, len(images), 4096):  # never the whole set in the host's memory
-                chunk = torch.from_numpy(np.array(images[start : start + 4096]))
+        self._dtype = torch.from_numpy(np.empty(0, rows.dtype)).dtype
+        self._streams = not isinstance(rows, np.ndarray)
+        if device.type == "cuda" and not self._streams and rows.nbytes < torch.cuda.mem_get_info(device)[0] // 4:
+            self._resident = torch.empty(rows.shape, dtype=self._dtype, device=device)
+            for start in range(0, len(rows), 4096):  # never the whole set in the host's memory
+                chunk = torch.from_numpy(np.array(rows[start : start + 4096]))
                 self._resident[start : start + 4096] = chunk.to(device)
 
     def _permutation(self, epoch: int) -> np.ndarray:
@@ -64,16 +65,16 @@ class Feed:
             self._epochs.pop(epoch - 2, None)
             rng = np.random.default_rng([self.seed, epoch])
             if self._streams:
-                order = self.images.order(rng)
+                order = self.rows.order(rng)
             else:
-                order = np.arange(len(self.images), dtype=np.int32 if len(self.images) < 2**31 else np.int64)
+                order = np.arange(len(self.rows), dtype=np.int32 if len(self.rows) < 2**31 else np.int64)
                 rng.shuffle(order)
             self._epochs[epoch] = order
         return self._epochs[epoch]
 
     def indices(self, step: int) -> np.ndarray:
-        """Images of step `step` for this process: parts x (batch_size / parts / world)."""
-        n, start = len(self.images), step * self.batch_size
+        """Rows of step `step` for this process: parts x (batch_size / parts / world)."""
+        n, start = len(self.rows), step * self.batch_size
         stop = start + self.batch_size
         batch = [
             self._permutation(epoch)[max(start - epoch * n, 0) : stop - epoch * n]
@@ -82,7 +83,7 @@ class Feed:
         return np.concatenate(batch).reshape(self.parts, self.world, -1)[:, self.rank]
 
     def batches(self, step: int) -> Iterator[Tensor]:
-        """Part after part from `step` on, for ever: uint8 b h w c on the device."""
+        """Part after part from `step` on, for ever: rows on the device, of the array's type (images: uint8 b h w c)."""
         parts = self._parts(step)
         if self._resident is not None:
             for indices in parts:
@@ -103,8 +104,8 @@ class Feed:
         if not self._streams:
             yield from map(self._gather, parts)
         else:
-            steps = max(1, self.images.buffer // self.batch_size)
-            with closing(self.images.batches(parts, steps * self.parts)) as batches:
+            steps = max(1, self.rows.buffer // self.batch_size)
+            with closing(self.rows.batches(parts, steps * self.parts)) as batches:
                 for batch in map(torch.from_numpy, batches):
                     yield batch.pin_memory() if self.device.type == "cuda" else batch
 
@@ -114,8 +115,8 @@ class Feed:
 
     def _gather(self, indices: np.ndarray) -> Tensor:
         batch = torch.empty(
-            (len(indices), *self.images.shape[1:]), dtype=torch.uint8, pin_memory=self.device.type == "cuda"
+            (len(indices), *self.rows.shape[1:]), dtype=self._dtype, pin_memory=self.device.type == "cuda"
         )
         # mode="clip" lets numpy write into `out` without a copy of its own; the indices are in range by construction.
-        np.take(self.images, indices, axis=0, out=batch.numpy(), mode="clip")
+        np.take(self.rows, indices, axis=0, out=batch.numpy(), mode="clip")
         return batch

@@ -70,6 +70,10 @@ class Sharding:
         """The DTensor in which the optimizer finds the parameter: lists of DTensors must hold nothing else."""
         return self._seen.get(parameter, parameter)
 
+    def release(self) -> None:
+        """Let go of the process group. Caches of DTensor's keep the mesh for ever, and the mesh its group's threads."""
+        vars(self._mesh).get("_pg_registry", {}).clear()
+
     def _replicate(self, scalar: nn.Parameter) -> None:
         from torch.distributed import all_reduce
         from torch.distributed.tensor import DTensor, Replicate

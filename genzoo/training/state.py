@@ -2,7 +2,6 @@
 
 import copy
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from genzoo.errors import UserError
 from genzoo.files import read_json, write_json
+from genzoo.launch import leave_at_exit
 from genzoo.training import checkpoint
 from genzoo.training.average import Average
 from genzoo.training.config import TrainConfig
@@ -28,88 +28,104 @@ log = logging.getLogger("genzoo")
 class State:
     """The run at one moment, on the device that accelerate found.
 
-    model: the caller's. It is trained in place; sharded, a copy is, and `model` is filled when it is looked at.
+    step: the caller's (genzoo.training.step). It is trained in place; sharded, a copy is, and the caller's parts are
+    filled when they are looked at.
     done: optimizer steps. saved: those of the newest checkpoint. seconds: training time up to where `resume` went on.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        objective: nn.Module,
-        images: np.ndarray,
+        step: Step,
+        rows: np.ndarray,
         config: TrainConfig,
         folder: Path,
         seed: int,
         resume: bool,
         metadata: dict[str, str],
-        terms: Mapping[str, nn.Module] | None = None,
     ):
-        from accelerate import Accelerator, PartialState
-        from accelerate.state import AcceleratorState
-
         self.config, self.folder, self.seed, self.metadata = config, folder, seed, metadata
+        self.given, self.step = step, step
         self.done = self.saved = 0
         self.seconds = 0.0
+        self._join(rows, resume)
+        self._place(resume)
+        self._equip()
+        if resume and (path := checkpoint.newest(folder)):
+            self._restore(path)
+        if self.accelerator.is_main_process:
+            truncate(folder / "train.jsonl", self.done)
+        self.accelerator.wait_for_everyone()
+
+    def _join(self, rows: np.ndarray, resume: bool) -> None:
+        """The processes, their data, and a folder that is theirs."""
+        from accelerate import PartialState
+
         # Said outright, or the processes of a CPU launch would each take themselves for the only one.
-        processes = PartialState(cpu=not torch.accelerator.is_available())
+        self._processes = processes = PartialState(cpu=not torch.accelerator.is_available())
         self.device = processes.device
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # shapes never change, so the fastest convolution is worth its search
         self.feed = Feed(
-            images, config.batch_size, seed, device=self.device, parts=config.grad_accumulation,
+            rows, self.config.batch_size, self.seed, device=self.device, parts=self.config.grad_accumulation,
             rank=processes.process_index, world=processes.num_processes,
         )  # fmt: skip
-        if not resume and (folder / "train.jsonl").exists():
-            raise UserError(f"{folder} holds a run already; go on with --resume, or choose another folder")
+        if not resume and (self.folder / "train.jsonl").exists():
+            raise UserError(f"{self.folder} holds a run already; go on with --resume, or choose another folder")
         processes.wait_for_everyone()  # nobody writes before everybody has looked
         if processes.is_main_process:
-            folder.mkdir(parents=True, exist_ok=True)
-            checkpoint.clean(folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.clean(self.folder)
         processes.wait_for_everyone()
 
-        self.model = model
-        self.sharding = Sharding(self.device) if config.parallel == "fsdp" and processes.num_processes > 1 else None
-        # FSDP2 takes contiguous weights alone; the images are channels_last all the same.
-        trained = copy.deepcopy(model).to(memory_format=torch.contiguous_format) if self.sharding else model
-        self.step = Step(
-            trained, objective, terms, channels_last=config.channels_last,
-            activation_checkpointing=config.activation_checkpointing,
-        )  # fmt: skip
-        if config.sync_batch_norm:
-            self.step = synchronize_batch_norm(self.step, self.device, processes.num_processes)
-        self.step.to(self.device).train()
+    def _place(self, resume: bool) -> None:
+        """The step on its device, in its memory layout and number format."""
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+
+        config, num = self.config, self._processes.num_processes
+        self.sharding = Sharding(self.device) if config.parallel == "fsdp" and num > 1 else None
         if config.channels_last:
-            (model if self.sharding else self.step).to(memory_format=torch.channels_last)
+            self.given.to(memory_format=torch.channels_last)
+        if self.sharding:  # FSDP2 takes contiguous weights alone; the images are channels_last all the same
+            self.step = copy.deepcopy(self.given).to(memory_format=torch.contiguous_format)
+        if config.sync_batch_norm:
+            self.step = synchronize_batch_norm(self.step, self.device, num)
+        self.step.to(self.device).train()
         self.clock = torch.zeros((), dtype=torch.int64, device=self.device)  # `done`, for the objective
-        self.precision = self._precision(resume, processes)
+        self.precision = self._precision(resume)
         AcceleratorState._reset_state()  # of another training in this process, perhaps in another precision
         self.accelerator = Accelerator(
             mixed_precision={"fp32": "no"}.get(self.precision, self.precision),
             gradient_accumulation_steps=config.grad_accumulation,
             log_with=list(config.trackers) or None,
-            project_dir=folder / "trackers",
+            project_dir=self.folder / "trackers",
         )
-        average = None if config.ema is None else copy.deepcopy(self.step.model)
+        self.rows = Rows(self.accelerator)
+
+    def _equip(self) -> None:
+        """What moves the weights: shares, optimizer, schedule, average."""
+        config, step = self.config, self.step
+        average = None if config.ema is None else copy.deepcopy(step.parts["model"])
         if self.sharding:
-            self.sharding.shard(self.step)
+            self.sharding.shard(step)
             if average is not None:
                 self.sharding.shard(average)
-        optimizer = make_optimizer(self.step, config.optimizer)
+        optimizer = make_optimizer(step, config.optimizer)
         self.schedule = make_schedule(optimizer, config.schedule, config.optimizer.lr, config.steps)
-        groups = [list(group["params"]) for group in own_groups(self.step)]
+        groups = [list(group["params"]) for group in own_groups(step)]
         if self.sharding and groups:
             raise UserError("train.parallel: fsdp does not go with terms that train a network of their own; use ddp")
         own = {id(parameter) for group in groups for parameter in group}
-        self.parameters = [p for p in self.step.parameters() if p.requires_grad and id(p) not in own]
+        self.parameters = [p for p in step.parameters() if p.requires_grad and id(p) not in own]
         self.own_parameters = groups  # of terms: their gradients have norms of their own
         if self.sharding:
             seen = self.sharding.seen_by_optimizer
             self.parameters = list(map(seen, self.parameters))
             for group in optimizer.param_groups:
                 group["params"] = list(map(seen, group["params"]))
-            self.wrapped, self.optimizer = self.accelerator.prepare_model(self.step, evaluation_mode=True), optimizer
+            self.wrapped, self.optimizer = self.accelerator.prepare_model(step, evaluation_mode=True), optimizer
         else:
-            self.wrapped, scaled = self.accelerator.prepare(self.step, optimizer)
+            self.wrapped, scaled = self.accelerator.prepare(step, optimizer)
             # Only fp16 needs accelerate's wrapper, which searches the disk for an optional package at every step.
             self.optimizer = scaled if self.accelerator.scaler else optimizer
         self.compilations = None
@@ -119,22 +135,32 @@ class State:
             self.compilations = Compilations()
             self.wrapped.compile(mode=config.compile)
         # Only now: DDP has put other tensors into the module.
-        self.average = None if average is None else Average(average, self.step.model, config.ema)
-        self.rows = Rows(self.accelerator)
-        if resume and (path := checkpoint.newest(folder)):
-            self._restore(path)
-        if self.accelerator.is_main_process:
-            truncate(folder / "train.jsonl", self.done)
-        self.accelerator.wait_for_everyone()
+        self.average = None if average is None else Average(average, step.parts["model"], config.ema)
+        # What a checkpoint holds, by the names of its files.
+        self.modules = step.parts | ({"ema": self.average.model} if self.average else {})
 
     def best_model(self) -> nn.Module:
         """The model to look at: the average where there is one. Of several processes, all must call this."""
-        best = self.average.model if self.average else self.step.model
-        if not self.sharding:
-            return best
-        for tensor, shares in zip(self.model.state_dict().values(), best.state_dict().values(), strict=True):
-            tensor.copy_(whole(shares))
-        return self.model
+        best = self.modules.get("ema", self.modules["model"])
+        return _made_whole(best, self.given.parts["model"]) if self.sharding else best
+
+    def hand_back(self) -> None:
+        """Give the caller's parts what training made of them; to the model its average, where there is one."""
+        from accelerate.utils import broadcast
+
+        model = self.given.parts["model"]
+        if (best := self.best_model()) is not model:
+            model.load_state_dict(best.state_dict())
+        model.to(self.device).eval()
+        if self.accelerator.num_processes > 1:
+            for buffer in model.buffers():  # BatchNorm's averages hold each process's own images of the last step
+                broadcast(buffer)
+            leave_at_exit()
+        if self.sharding:
+            for name, part in self.given.parts.items():
+                if name != "model":
+                    _made_whole(self.modules[name], part)
+            self.sharding.release()
 
     def save(self, seconds: float, rows: list[list[float]], scalars: dict[str, float]) -> None:
         """Write a checkpoint.
@@ -142,12 +168,8 @@ class State:
         seconds: training time so far; rows: every step's scalars of the interval that is not over; scalars: their
         means, or those of the interval before where none has begun.
         """
-        modules = {"model": self.step.model, "objective": self.step.objective}
-        if self.step.terms:
-            modules["terms"] = self.step.terms
-        if self.average:
-            modules["ema"] = self.average.model
-        groups: checkpoint.Groups = {name: module.state_dict() for name, module in modules.items()} | {"optimizer": {}}
+        groups: checkpoint.Groups = {name: module.state_dict() for name, module in self.modules.items()}
+        groups["optimizer"] = {}
         state = {
             **self._identity(),
             "step": self.done,
@@ -178,12 +200,8 @@ class State:
         for name, value in self._identity().items():
             if state[name] != value:
                 raise UserError(f"{path} was made with {name} {state[name]}, not {value}; resume with the same")
-        checkpoint.load_weights(self.step.model, path, "model")
-        checkpoint.load_weights(self.step.objective, path, "objective")
-        if self.step.terms:
-            checkpoint.load_weights(self.step.terms, path, "terms")
-        if self.average:
-            checkpoint.load_weights(self.average.model, path, "ema")
+        for name, module in self.modules.items():
+            checkpoint.load_weights(module, path, name)
         optimizer = checkpoint.unpack(state["optimizer"], checkpoint.read_tensors(path, "optimizer"))
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         for i, values in optimizer["state"].items():
@@ -202,9 +220,9 @@ class State:
 
     def _identity(self) -> dict[str, Any]:
         """What must not change between the parts of a run: together with the step, it fixes the data."""
-        return {"seed": self.seed, "batch_size": self.config.batch_size, "num_images": len(self.feed.images)}
+        return {"seed": self.seed, "batch_size": self.config.batch_size, "num_images": len(self.feed.rows)}
 
-    def _precision(self, resume: bool, processes: Any) -> str:
+    def _precision(self, resume: bool) -> str:
         """The precision to train in. A measured choice is written down at once: a resumed run must not choose anew."""
         file = self.folder / "precision.json"
         question = {"requested": self.config.precision, "device": self.device.type}
@@ -212,8 +230,15 @@ class State:
         if answer and answer.items() >= question.items() and answer.get("precision") in ("fp32", "bf16", "fp16"):
             return answer["precision"]
         batches = self.feed.batches(0)
-        answer = resolve(self.config.precision, self.step, batches, self.clock, processes.num_processes)
-        if processes.is_main_process:
+        answer = resolve(self.config.precision, self.step, batches, self.clock, self._processes.num_processes)
+        if self._processes.is_main_process:
             write_json(file, {**question, **answer})
             log.info("training on %s in %s", self.device, answer["precision"])
         return answer["precision"]
+
+
+def _made_whole(sharded: nn.Module, module: nn.Module) -> nn.Module:
+    """The module, filled with the whole tensors of its sharded twin."""
+    for tensor, shares in zip(module.state_dict().values(), sharded.state_dict().values(), strict=True):
+        tensor.copy_(whole(shares))
+    return module

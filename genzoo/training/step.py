@@ -1,4 +1,11 @@
-"""One step's computation, and its randomness."""
+"""One step's computation, and its randomness.
+
+What `train` is given to train is a step: an nn.Module called with a batch of rows and the clock (0-d, optimizer steps
+done) for scalars to log, "loss" with its graph among them. `parts` are the modules that a checkpoint holds, by name;
+"model" is the one that may be averaged. `refuse(rows)` raises UserError for data that are not its own. Any module in it
+may offer `param_groups() -> [{"params": [...], "lr": float | None, "betas": tuple | None}]`, those of its parameters
+that are trained in another way than the rest (genzoo.training.optimizer).
+"""
 
 import random
 from collections.abc import Mapping
@@ -12,7 +19,10 @@ from genzoo.training.recompute import blocks, recomputed
 
 
 class Step(nn.Module):
-    """Model, objective and terms as one module, so that wrapping, gradient exchange and compilation see one graph."""
+    """Model, objective and terms as one module, so that wrapping, gradient exchange and compilation see one graph.
+
+    See genzoo/parts.py for what they are; terms: by name. channels_last, activation_checkpointing: as in TrainConfig.
+    """
 
     def __init__(
         self,
@@ -28,6 +38,15 @@ class Step(nn.Module):
         terms = terms or {}
         self.term_names, self.terms = tuple(terms), nn.ModuleList(terms.values())
         self.recomputed = blocks(model) if activation_checkpointing else []
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        terms = {"terms": self.terms} if self.terms else {}
+        return {"model": self.model, "objective": self.objective, **terms}
+
+    def refuse(self, rows: np.ndarray) -> None:
+        if rows.ndim != 4 or rows.dtype != np.uint8:
+            raise UserError(f"training needs uint8 images, n h w c; got {rows.dtype} {rows.shape}")
 
     def forward(self, images: Tensor, step: Tensor) -> dict[str, Tensor]:
         """images: uint8 b h w c; step: 0-d, optimizer steps done. Returns the scalars of objective and terms.

@@ -7,7 +7,7 @@ needs no random state, and neither panels nor measurements between steps can cha
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.errors import Interrupted, UserError, suggestion
-from genzoo.launch import settle
 from genzoo.training import checkpoint
 from genzoo.training.config import TrainConfig
 from genzoo.training.log import Log, averages, last_epoch
@@ -26,7 +25,7 @@ from genzoo.training.profile import profiling, stage
 from genzoo.training.sharding import check_sharding, whole
 from genzoo.training.signals import Signals, resume_command
 from genzoo.training.state import State
-from genzoo.training.step import seed_step
+from genzoo.training.step import Step, seed_step
 
 log = logging.getLogger("genzoo")
 
@@ -51,12 +50,10 @@ def check(config: TrainConfig) -> None:
 
 
 def train(
-    model: nn.Module,
-    objective: nn.Module,
-    images: np.ndarray,
+    step: Step,
+    rows: np.ndarray,
     config: TrainConfig,
     *,
-    terms: Mapping[str, nn.Module] | None = None,
     folder: Path,
     seed: int,
     resume: bool = False,
@@ -65,24 +62,24 @@ def train(
     profile: bool = False,
     metadata: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Train `model` on `images` (uint8 n h w c) until `config.steps`; checkpoints and train.jsonl go into `folder`.
+    """Train what `step` holds on `rows` until `config.steps`; checkpoints and train.jsonl go into `folder`.
 
-    objective, terms (by name): see genzoo/parts.py; their parameters are trained too. resume: go on from the newest
-    whole checkpoint of `folder`, from the start if there is none. panel(model, step): called with the model in eval
-    mode (its average, with EMA) every `panel_every` steps, on the main process; it may return pictures by name, PNG
-    files, for the trackers.
+    step: `Step(model, objective, terms)` on images, uint8 n h w c, or what else genzoo.training.step describes, on an
+    array of its own. resume: go on from the newest whole checkpoint of `folder`, from the start if there is none.
+    panel(model, step): called with the model in eval mode (its average, with EMA) every `panel_every` steps, on the
+    main process; it may return pictures by name, PNG files, for the trackers.
     profile: record some early steps into `folder/profile`. metadata: strings for the header of every saved file.
 
-    Afterwards `model` holds the final weights (the average, with EMA), on its device, in eval mode. Returns the `train`
-    section of metrics.json. Raises Interrupted after SIGINT or SIGTERM, once a checkpoint is saved; UserError for
-    settings that cannot work, a loss that is not finite, too little memory, or a full disk.
+    Afterwards the model holds the final weights (the average, with EMA), on its device, in eval mode. Returns the
+    `train` section of metrics.json. Raises Interrupted after SIGINT or SIGTERM, once a checkpoint is saved; UserError
+    for settings that cannot work, a loss that is not finite, too little memory, or a full disk.
     """
-    from accelerate.utils import broadcast
     from accelerate.utils.memory import should_reduce_batch_size
 
     check(config)
+    step.refuse(rows)
     try:
-        state = State(model, objective, images, config, Path(folder), seed, resume, metadata or {}, terms)
+        state = State(step, rows, config, Path(folder), seed, resume, metadata or {})
         Trainer(state).run(panel, progress, profile)
     except (RuntimeError, MemoryError) as error:
         if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
@@ -91,14 +88,7 @@ def train(
             f"out of memory with train.batch_size {config.batch_size} in {config.grad_accumulation} part(s): raise "
             "train.grad_accumulation (less memory; only BatchNorm sees a difference), or lower train.batch_size"
         ) from error
-    if (best := state.best_model()) is not model:
-        model.load_state_dict(best.state_dict())
-    model.to(state.device)
-    if state.accelerator.num_processes > 1:
-        for buffer in model.buffers():  # BatchNorm's averages hold each process's own images of the last step
-            broadcast(buffer)
-        settle()  # the program may end here
-    model.eval()
+    state.hand_back()
     return summarize(state)
 
 
@@ -258,7 +248,7 @@ class Trainer:
             {
                 "step": state.done,
                 "images": state.done * batch_size,
-                "epoch": state.done * batch_size / len(state.feed.images),
+                "epoch": state.done * batch_size / len(state.feed.rows),
                 **self._means,
                 "lr": state.optimizer.param_groups[0]["lr"],
                 "images_per_s": (state.done - self._interval_start) * batch_size / (now - self._interval_began),
@@ -284,8 +274,8 @@ class Trainer:
 
 def summarize(state: State) -> dict[str, Any]:
     """What metrics.json says about training."""
-    batch_size, parameters = state.config.batch_size, state.model.parameters()
-    last = last_epoch(state.folder / "train.jsonl", len(state.feed.images) / batch_size, ("mse", "kl"))
+    batch_size, parameters = state.config.batch_size, state.given.parts["model"].parameters()
+    last = last_epoch(state.folder / "train.jsonl", len(state.feed.rows) / batch_size, ("mse", "kl"))
     on_gpu = state.device.type == "cuda"
     best = state.config.keep_best and checkpoint.best(state.folder, state.config.keep_best)
     return {

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from genzoo.launch import launched
 from genzoo.training import sharding
 from genzoo.training.config import TrainConfig
+from genzoo.training.step import Step
 from genzoo.training.trainer import train
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (37, 8, 8, 3), dtype=np.uint8)
@@ -95,8 +95,9 @@ def train_toy(
 ):
     model, objective = make_toy(PlainToy if plain else Toy, poison, lasting, model_seed)
     config = TrainConfig(**{"steps": 20, "batch_size": 10, "precision": "fp32", "log_every": 4, "ema": 0.9, **settings})
+    layout = {"channels_last": config.channels_last, "activation_checkpointing": config.activation_checkpointing}
     result = train(
-        model, objective, images, config, folder=folder, seed=3, resume=resume, panel=panel, progress=progress,
+        Step(model, objective, **layout), images, config, folder=folder, seed=3, resume=resume, panel=panel, progress=progress,
         profile=profile, metadata=metadata,
     )  # fmt: skip
     return model.cpu(), objective.cpu(), result
@@ -121,5 +122,4 @@ if __name__ == "__main__":
     settings = {key: json.loads(value) for key, value in (word.split("=") for word in sys.argv[2:])}
     torch.set_num_threads(1)
     sharding.LARGE = 1000  # so that one layer is gathered by itself
-    with launched().ends_as_one():  # gloo's threads must end before the interpreter does
-        train_toy(Path(sys.argv[1]), resume=True, **settings)
+    train_toy(Path(sys.argv[1]), resume=True, **settings)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from genzoo.errors import UserError
 from genzoo.training.feed import Feed
+from genzoo.training.step import Step
 
 CPU = torch.device("cpu")
 
@@ -67,14 +68,22 @@ def test_one_batch_in_memory_may_span_epochs():
     )
 
 
-@pytest.mark.parametrize(
-    "images",
-    [np.zeros((0, 2, 2, 1), np.uint8), np.zeros((4, 2, 2), np.uint8), np.zeros((4, 2, 2, 1), np.float32)],
-    ids=["empty", "no channels", "floats"],
-)
-def test_other_arrays_are_refused(images):
-    with pytest.raises(UserError, match="uint8 images, n h w c"):
-        Feed(images, 2, 0, device=CPU)
+def test_other_arrays_are_refused():
+    step = Step(torch.nn.Identity(), torch.nn.Identity())
+    for images in (np.zeros((4, 2, 2), np.uint8), np.zeros((4, 2, 2, 1), np.float32)):
+        with pytest.raises(UserError, match="uint8 images, n h w c"):
+            step.refuse(images)
+    with pytest.raises(UserError, match="no rows"):
+        Feed(np.zeros((0, 2, 2, 1), np.uint8), 2, 0, device=CPU)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.int16, np.int32])
+def test_rows_of_any_type_and_shape(dtype):
+    rows = np.arange(60).reshape(10, 6).astype(dtype)
+    feed = Feed(rows, 4, 1, device=CPU)
+    with closing(feed.batches(0)) as batches:
+        batch = next(batches).numpy()
+    assert batch.dtype == dtype and np.array_equal(batch, rows[feed.indices(0)[0]])
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():

@@ -117,6 +117,14 @@ FSDP = {
 }
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("settings", [DDP, FSDP], ids=str)
+def test_programs_of_two_processes_end_well(tmp_path, settings):
+    """A thread of gloo's that frees a tensor while the interpreter ends aborts a program that has done everything."""
+    for i in range(20):
+        launch(2, tmp_path / str(i), **{**PLAIN, **settings, "steps": 2})
+
+
 @pytest.mark.parametrize("settings", [DDP, FSDP], ids=str)
 def test_half_on_two_processes_and_half_on_one(tmp_path, run, settings):
     """The same data in the same order, to the rounding of sums: on any number of processes, and across a change."""
