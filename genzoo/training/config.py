@@ -73,7 +73,7 @@ class TrainConfig(Strict):
         description="decay of a moving average of the weights, which then is the model that is kept; null: none",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto: bf16 where the GPU has it, the measured faster of fp32 and bf16 on a CPU, else fp32"
+        "auto", description="auto: bf16 where the GPU or CPU computes in it (a CPU with AMX or AVX512-BF16), else fp32"
     )
     parallel: Literal["ddp", "fsdp"] = Field(
         "ddp",

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the step in hand is finished and saved; a second signal stops at once."""
+"""Signals that end a run: the step in hand is finished and saved; a second signal stops at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import shlex
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+
+# Ctrl-C and an orderly end; a closed terminal; a batch system's time limit, announced (by default these two kill).
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGXCPU", "SIGUSR1") if hasattr(signal, name)
+)
 
 # Seconds in which a second signal is still the first one: launchers pass on what the terminal has sent to everybody.
 ECHO = 1.0
@@ -19,7 +25,10 @@ def resume_command(folder: Path) -> str:
 
 
 class Signals:
-    """While entered, the first SIGINT or SIGTERM only sets `received` to its name; the next one acts as it used to."""
+    """While entered, the first signal of ENDING only sets `received` to its name; the next one acts as it used to.
+
+    SIGHUP that is ignored stays so: `nohup` asks for that.
+    """
 
     def __init__(self) -> None:
         self.received: str | None = None
@@ -28,7 +37,8 @@ class Signals:
     def __enter__(self) -> Signals:
         # Python delivers signals to the main thread only, and only there may a handler be set.
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+            heard = [n for n in ENDING if n.name != "SIGHUP" or signal.getsignal(n) is not signal.SIG_IGN]
+            self._previous = {number: signal.signal(number, self._note) for number in heard}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -39,7 +49,8 @@ class Signals:
         if self.received is None:
             self.received, self._at = signal.Signals(number).name, time.monotonic()
             # Not print: a handler may interrupt another write to the same stream.
-            os.write(2, f"\n{self.received}: finishing the step and saving; again to stop at once\n".encode())
+            with suppress(OSError):  # a closed terminal takes no words
+                os.write(2, f"\n{self.received}: finishing the step and saving; again to stop at once\n".encode())
         elif time.monotonic() - self._at > ECHO:
             self.__exit__()
             signal.raise_signal(number)

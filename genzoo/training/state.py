@@ -223,18 +223,19 @@ class State:
         return {"seed": self.seed, "batch_size": self.config.batch_size, "num_images": len(self.feed.rows)}
 
     def _precision(self, resume: bool) -> str:
-        """The precision to train in. A measured choice is written down at once: a resumed run must not choose anew."""
+        """The precision to train in, by the main process's hardware; a run that goes on elsewhere keeps its own."""
+        from accelerate.utils import broadcast_object_list
+
         file = self.folder / "precision.json"
         question = {"requested": self.config.precision, "device": self.device.type}
         answer = read_json(file, "the precision is chosen anew") if resume else None
         if answer and answer.items() >= question.items() and answer.get("precision") in ("fp32", "bf16", "fp16"):
             return answer["precision"]
-        batches = self.feed.batches(0)
-        answer = resolve(self.config.precision, self.step, batches, self.clock, self._processes.num_processes)
+        precision = broadcast_object_list([resolve(self.config.precision, self.device)])[0]
         if self._processes.is_main_process:
-            write_json(file, {**question, **answer})
-            log.info("training on %s in %s", self.device, answer["precision"])
-        return answer["precision"]
+            write_json(file, {**question, "precision": precision})
+            log.info("training on %s in %s", self.device, precision)
+        return precision
 
 
 def _made_whole(sharded: nn.Module, module: nn.Module) -> nn.Module:

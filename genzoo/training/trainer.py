@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genzoo.errors import Interrupted, UserError, suggestion
+from genzoo.errors import Interrupted, UserError, reason, suggestion
 from genzoo.training import checkpoint
 from genzoo.training.config import TrainConfig
 from genzoo.training.log import Log, averages, last_epoch
@@ -71,8 +71,8 @@ def train(
     profile: record some early steps into `folder/profile`. metadata: strings for the header of every saved file.
 
     Afterwards the model holds the final weights (the average, with EMA), on its device, in eval mode. Returns the
-    `train` section of metrics.json. Raises Interrupted after SIGINT or SIGTERM, once a checkpoint is saved; UserError
-    for settings that cannot work, a loss that is not finite, too little memory, or a full disk.
+    `train` section of metrics.json. Raises Interrupted after a signal that ends it, once a checkpoint is saved;
+    UserError for settings that cannot work, a loss that is not finite, too little memory, or a full disk.
     """
     from accelerate.utils.memory import should_reduce_batch_size
 
@@ -150,7 +150,7 @@ class Trainer:
                 if stopped or _due(state.done, config.checkpoint_every):
                     self._save()
                 if panel and _due(state.done, config.panel_every):
-                    self._show(panel)  # after the checkpoint: a picture that fails costs no step
+                    self._show(panel)
                 if stopped:
                     raise self._interrupted(signals)
             if state.rows:  # of a run that was interrupted and now is to end where it stopped
@@ -259,11 +259,15 @@ class Trainer:
         self._interval_began, self._interval_start = now, state.done
 
     def _show(self, panel: Panel) -> None:
+        """Draw; a picture that fails costs no step."""
         model = self.state.best_model()
         if self.state.accelerator.is_main_process:
-            with torch.no_grad():
-                made = panel(model.eval(), self.state.done)
-            self.log.show(made or {}, self.state.done)
+            try:
+                with torch.no_grad():
+                    made = panel(model.eval(), self.state.done)
+                self.log.show(made or {}, self.state.done)
+            except Exception as error:  # whatever a part or a tracker does with it
+                log.warning("no picture of step %d: %s", self.state.done, reason(error))
             self.state.step.train()
 
     def _save(self) -> None:

@@ -168,7 +168,7 @@ def test_optimizers_with_unusual_states_go_on_exactly(tmp_path, run, name):
     equal(resumed, run(tmp_path / "whole", **settings)[0])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", signals.ENDING)
 def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, run, number):
     before = signal.getsignal(number)
 
@@ -192,6 +192,25 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, run, n
         assert [line["step"] for line in read_log(tmp_path / "short")] == [4, stopped]
     with pytest.raises(Interrupted, match="after step 6, "):  # during the last picture, too
         run(tmp_path / "late", steps=6, panel=interrupt, panel_every=0)
+
+
+def test_nohup_is_heeded(tmp_path, run):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run(tmp_path, steps=2, panel=lambda module, step: signal.raise_signal(signal.SIGHUP), panel_every=1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_picture_that_fails_is_a_warning_after_the_checkpoint(tmp_path, run, caplog):
+    def broken(module, step):
+        assert checkpoint.read_state(checkpoint.newest(tmp_path))["step"] == step
+        raise ValueError("no picture of this")
+
+    run(tmp_path, steps=2, panel=broken, panel_every=1, checkpoint_every=1)
+    assert [r.getMessage() for r in caplog.records if "no picture of step" in r.getMessage()] == [
+        f"no picture of step {i}: ValueError: no picture of this" for i in (1, 2)
+    ]
 
 
 def test_a_second_signal_stops_at_once(tmp_path, run, monkeypatch):
