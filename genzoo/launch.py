@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _launches = count()
+LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what a launcher sets
 
 
 class ProcessLost(RuntimeError):
@@ -119,7 +120,17 @@ ALONE = Launch()
 
 
 def launched() -> Launch:
-    """The processes that `accelerate launch` or `torchrun` has started, joined; ALONE where there is no other."""
+    """The processes that `accelerate launch` or `torchrun` has started, joined; ALONE where there is no other.
+
+    UserError where only some of a launcher's variables are set.
+    """
+    present = [name for name in LAUNCHER if name in os.environ]
+    if {"RANK", "LOCAL_RANK", "WORLD_SIZE"} & set(present) and len(present) < len(LAUNCHER):
+        missing = ", ".join(name for name in LAUNCHER if name not in present)
+        raise UserError(
+            f"the environment has {', '.join(present)} without {missing}, as launchers leave it: "
+            f"`unset {' '.join(present)}`, or start with torchrun or accelerate launch"
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     # Imported after the group is made, its default arguments would keep the group alive for ever.

@@ -2,6 +2,9 @@
 
 import copy
 import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +51,9 @@ class State:
         self.done = self.saved = 0
         self.seconds = 0.0
         self._join(rows, resume)
-        self._place(resume)
-        self._equip()
+        with _recipe_alone():
+            self._place(resume)
+            self._equip()
         if resume and (path := checkpoint.newest(folder)):
             self._restore(path)
         if self.accelerator.is_main_process:
@@ -243,3 +247,15 @@ def _made_whole(sharded: nn.Module, module: nn.Module) -> nn.Module:
     for tensor, shares in zip(module.state_dict().values(), sharded.state_dict().values(), strict=True):
         tensor.copy_(whole(shares))
     return module
+
+
+@contextmanager
+def _recipe_alone() -> Iterator[None]:
+    """Nothing of accelerate's environment decides what a recipe does: only where a run is, not how it trains."""
+    places = ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE")
+    names = [name for name in os.environ if name.startswith("ACCELERATE_") and name not in places]
+    hidden = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
