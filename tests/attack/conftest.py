@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-SECONDS, MEGABYTES = 10, 1024  # what an attack may cost
+SECONDS, MEGABYTES = 10, 1024  # of a core and of memory: what an attack may cost
 
 
 class Attack:
     """Runs cases in a worker process that is made anew when it dies or hangs; counts and prints what came of them.
 
     A case is given a folder of its own and makes its files there; what appears beside it is a fault, as are a
-    traceback, more than 10 s, more than 1 GB, and the worker's death.
+    traceback, more than 10 s of a core, two minutes without an answer, more than 1 GB, and the worker's death.
     """
 
     def __init__(self, root: Path):
@@ -65,7 +65,7 @@ class Attack:
             )
             began = self._exchange([["--version"]], 120)
             assert self.worker, f"the worker does not start: {began['text']}"
-        return self._exchange(commands, 2 * SECONDS)
+        return self._exchange(commands, 12 * SECONDS)
 
     def _exchange(self, commands: list[list[str]], seconds: float) -> dict:
         began = time.monotonic()
