@@ -89,7 +89,7 @@ class Log:
         self._main = accelerator.is_main_process
         self._file = path.open("a") if self._main else None
         console = Console(stderr=True)
-        self._plain = show and self._main and not console.is_terminal
+        self._plain = show and self._main and not console.is_terminal and sys.stderr is not None  # None: closed
         self._bar = Progress(
             TextColumn("{task.completed}/{task.total} steps"),
             BarColumn(20),
@@ -125,7 +125,11 @@ class Log:
         if self._plain:
             terms = {"loss": "", "mse": " per pixel", "kl": " nats/image"}  # those of them that the objective gives
             values = [f"{name} {line[name]:.4g}{unit}" for name, unit in terms.items() if name in line]
-            print("  ".join([f"step {line['step']}", *values, rate]), file=sys.stderr, flush=True)
+            try:
+                print("  ".join([f"step {line['step']}", *values, rate]), file=sys.stderr, flush=True)
+            except OSError as error:  # on a full disk, perhaps: the run goes on without its log
+                self._plain = False
+                log.warning("no more lines on stderr: %s", error)
         self._accelerator.log({name: value for name, value in line.items() if name != "step"}, step=line["step"])
 
     def show(self, pictures: dict[str, Path], step: int) -> None:

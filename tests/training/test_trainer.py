@@ -1,4 +1,6 @@
 import copy
+import errno
+import io
 import json
 import signal
 import sys
@@ -192,6 +194,19 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(tmp_path, run, n
         assert [line["step"] for line in read_log(tmp_path / "short")] == [4, stopped]
     with pytest.raises(Interrupted, match="after step 6, "):  # during the last picture, too
         run(tmp_path / "late", steps=6, panel=interrupt, panel_every=0)
+
+
+class Full(io.StringIO):
+    def flush(self):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("stderr", [None, Full()], ids=["closed", "full"])
+def test_a_run_goes_on_without_its_log(tmp_path, run, monkeypatch, capsys, stderr):
+    monkeypatch.setattr(sys, "stderr", stderr)
+    run(tmp_path, steps=8, progress=True)
+    assert [line["step"] for line in read_log(tmp_path)] == [4, 8]
+    assert not capsys.readouterr().out  # where results go
 
 
 def test_nohup_is_heeded(tmp_path, run):
