@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from genzoo.errors import UserError
 from genzoo.evaluation.branches import BranchDiagnostics
+from genzoo.evaluation.codebook import codebook_usage
 from genzoo.evaluation.compare import side_of
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.evaluation.generate import decode, draw, encode, evaluating, pick, protocol_of
@@ -75,6 +76,7 @@ def evaluate(
                     ]
     if work.processes.rank > 0:
         return None
+    codebook = codebook_usage(model.latent, mean)
     return {
         "protocol": {
             "seed": seed,
@@ -87,7 +89,8 @@ def evaluate(
             "versions": versions(),
             "device": str(work.device),
         },
-        "latent": latent_diagnostics(mean, variance, model.has_standard_normal_prior),
+        "latent": latent_diagnostics(mean, variance, model.has_standard_normal_prior)
+        | ({"codebook": codebook} if codebook else {}),
         "split": branches.summary(),
         "scores": scores,
     }

@@ -86,3 +86,21 @@ def latent_story(latent: dict) -> dict[str, object]:
     chart = bars(columns, alt=alt, x_label="latent variables, the most active first", ticks_of_x=False,
                  x_range=(0, len(pairs)), rule=rule, width=760, height=230)  # fmt: skip
     return {**made, "chart": chart, "inactive": inactive}
+
+
+def codebook_story(levels: list[dict]) -> list[dict[str, object]]:
+    """Charts of how often each code is used, the most used first, a level each; collapsed: a tenth would do."""
+    made = []
+    for number, level in enumerate(levels, 1):
+        shares = level["shares"]
+        columns = [
+            Bar(f"code at place {k}: {share:.2%} of the positions", [100 * share]) for k, share in enumerate(shares, 1)
+        ]
+        name = f"level {number}: " if len(levels) > 1 else ""
+        used = f"{level['num_used']:,} of {level['num_codes']:,} codes in use"
+        said = f"{name}{used}, perplexity {level['perplexity']:.1f}"
+        alt = f"Shares of the {len(shares)} most used codes. {said}; the most used has {shares[0]:.1%}."
+        svg = bars(columns, alt=alt, x_label="codes, the most used first (up: % of positions)", ticks_of_x=False,
+                   x_range=(0, len(shares)), rule=(100 / level["num_codes"], "all used alike"))  # fmt: skip
+        made.append({"said": said, "svg": svg, "collapsed": level["perplexity"] < 0.1 * level["num_codes"]})
+    return made

@@ -12,7 +12,7 @@ from genzoo.evaluation.branches import describe
 from genzoo.reports import page
 from genzoo.reports.charts import number
 from genzoo.reports.curves import curves
-from genzoo.reports.diagnoses import latent_story, split_story
+from genzoo.reports.diagnoses import codebook_story, latent_story, split_story
 from genzoo.reports.facts import Facts, read, status
 from genzoo.reports.pictures import Wall
 from genzoo.reports.scores import tables
@@ -73,6 +73,7 @@ def _context(facts: Facts, drawn: list[Wall], floor: list[dict], twin: Facts | N
         "split": split_story(metrics["split"]) if metrics.get("split") else None,
         "split_said": describe(metrics.get("split")) if "split" in metrics else "",
         "latent": latent_story(metrics["latent"]) if "latent" in metrics else None,
+        "codebook": codebook_story(metrics.get("latent", {}).get("codebook") or []),
         "curves": charts,
         "sinking": any(curve.title == "gamma" for curve in charts),
         "constant": {name: number(value) for name, value in constant.items()},

@@ -59,7 +59,7 @@ class SplitModel(nn.Module):
 
     def __init__(self, size=8, channels=3):
         super().__init__()
-        self.latent_shape = (4,)
+        self.latent, self.latent_shape = None, (4,)  # no codes
         self.size, self.channels = size, channels
         self.num_decoded = 0
 

@@ -50,7 +50,7 @@ def page_of():
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory):
-    """name -> the folder of a run: split and again (another seed, one channel), faces (split, three channels), plain."""
+    """name -> a run: split and again (another seed; one channel), faces (split, three channels), plain, codes."""
     from genzoo.run import run
 
     root = tmp_path_factory.mktemp("runs")
@@ -58,7 +58,9 @@ def runs(tmp_path_factory):
     run(read("svae_digits", [*TINY, *FACES, "seed=1"]), root / "faces")
     run(read("vae_digits", TINY), root / "plain")
     run(read("svae_digits", [*TINY, "seed=7", "name=again", "report=false"]), root / "again")
-    return {name: root / name for name in ("split", "again", "faces", "plain")}
+    words = [word for word in TINY if word != "model.latent.dim=3"]
+    run(read("svae_digits", [*words, "model.latent={name: vq, num_codes: 16, dim: 4}"]), root / "codes")
+    return {name: root / name for name in ("split", "again", "faces", "plain", "codes")}
 
 
 @pytest.fixture

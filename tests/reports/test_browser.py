@@ -7,7 +7,7 @@ def shot(page, wall="#w0"):
     return page.locator(wall).locator(".tiles:visible").screenshot()
 
 
-@pytest.mark.parametrize("name", ["split", "faces", "plain"])
+@pytest.mark.parametrize("name", ["split", "faces", "plain", "codes"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_pages_are_quiet_and_as_wide_as_the_screen(runs, visit, name, scheme):
     for width in (1280, 380):

@@ -33,7 +33,7 @@ def test_a_run_leaves_a_page_with_everything_in_it(runs, page_of):
 
 
 def test_every_picture_says_what_is_seen(runs, page_of):
-    for name in ("split", "faces", "plain"):
+    for name in ("split", "faces", "plain", "codes"):
         page = page_of(runs[name] / "report.html")
         assert all(attrs.get("alt") for attrs in page.all("img"))
         assert all(len(attrs["aria-label"]) > 20 for attrs in page.all("svg"))
@@ -188,3 +188,10 @@ def test_a_prior_that_is_no_standard_normal_has_no_variance_law(copy, written):
 
     page = written(copy("split", unlawful))
     assert "variance law" not in page.text and "variance of the mean, over images" in page.text
+
+
+def test_codes_in_use_are_shown(runs, page_of):
+    page = page_of(runs["codes"] / "report.html")
+    (level,) = json.loads((runs["codes"] / "metrics.json").read_text())["latent"]["codebook"]
+    assert f"{level['num_used']} of 16 codes in use, perplexity {level['perplexity']:.1f}" in page.text
+    assert "Traversals" not in page.text and "inactive:" not in page.text
