@@ -10,10 +10,9 @@ def summary(metrics: dict, folder: Path) -> str:
     train, latent = metrics["train"], metrics["latent"]
     lines = [f"{metrics['name']}: {_training(train)}"]
     if train.get("reconstruction_mse") is not None:
-        lines.append(
-            f"last epoch: reconstruction MSE {train['reconstruction_mse']:.4f} per pixel, "
-            f"KL {train['kl']:.1f} nats per image"
-        )
+        lines.append(f"last epoch: reconstruction MSE {train['reconstruction_mse']:.4f} per pixel")
+        if train.get("kl") is not None:  # an autoencoder has none
+            lines[-1] += f", KL {train['kl']:.1f} nats per image"
     lines.append(f"latent: {latent['num_latents']} variables")
     if latent["variance_law"]:  # against a standard normal prior
         lines[-1] += (
