@@ -22,6 +22,7 @@ from genzoo.cli.reports import report
 from genzoo.cli.scores import fid, neighbors, stats
 from genzoo.cli.trained import decode, encode, explore, panels, reconstruct
 from genzoo.errors import Interrupted, UserError, plain
+from genzoo.training.signals import interrupt_on_signals
 
 
 class Plain(logging.Formatter):
@@ -35,6 +36,7 @@ def main() -> None:
     """Exit code 0; 2 for a user's mistake (one message, no traceback); 1 for a failure; 130 when interrupted."""
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     keep_freed_memory()
+    interrupt_on_signals()
     atexit.register(gc.freeze)  # Python's last look at PyTorch's objects takes half a second and finds nothing
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Plain("%(message)s"))

@@ -24,6 +24,17 @@ def resume_command(folder: Path) -> str:
     return shlex.join(["genzoo", "run", str(folder / "recipe.yaml"), "--out", str(folder), "--resume"])
 
 
+def interrupt_on_signals() -> None:
+    """Outside a training the signals of ENDING act as Ctrl-C does: what is open is left in order.
+
+    Not in a launched process, which may sit in a collective where Python hears nothing: there a signal ends it at once.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        for number in ENDING:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, signal.default_int_handler)
+
+
 class Signals:
     """While entered, the first signal of ENDING only sets `received` to its name; the next one acts as it used to.
 
