@@ -128,6 +128,8 @@ def _run(
             if resume:
                 folder.refuse_other_data(splits["train"])
                 folder.say_from_where()
+            if (folder.path / "recipe.yaml").is_file():
+                folder.keep_scores(recipe)
             folder.write_recipe(recipe)
             folder.write_lock(recipe, splits, command, launch.num, resume)
         x = read(splits[recipe.evaluation.reference].images, slice(12)).float() / 255
@@ -232,6 +234,7 @@ def drawn(
 
     run = RunFolder(folder)
     recipe = run.recipe(plugins=plugins)
+    recipe = run.with_sampler(recipe, sampler) if sampler else recipe
     samplers = build_parts(recipe).samplers
     name = sampler or next(iter(samplers))
     if name not in samplers:
@@ -402,10 +405,10 @@ def _score(
     if not launch.is_main:
         return None
     made["protocol"]["checkpoint_step"] = step
+    made["protocol"]["samplers"] = {one.name: one.model_dump(mode="json", exclude={"name"}) for one in recipe.samplers}
     metrics = {"name": recipe.name, **made, "train": train}
-    before = folder.recipe()
-    changed = (before.evaluation, before.samplers) != (recipe.evaluation, recipe.samplers)
-    folder.write_metrics(metrics, keep_scores=changed)
+    folder.keep_scores(recipe)
+    folder.write_metrics(metrics)
     if recipe.report:
         from genzoo.reports.pictures import draw
         from genzoo.reports.report import report

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from genzoo import files
-from genzoo.config import leaves
+from genzoo.config import leaves, parse, part
 from genzoo.data.store import Split
 from genzoo.errors import UserError
 from genzoo.evaluation.protocol import versions
@@ -24,6 +24,7 @@ from genzoo.plugin_files import executed, keep
 from genzoo.plugins import origins, used
 from genzoo.recipe import Recipe, read
 from genzoo.recipe_file import load
+from genzoo.registry import SAMPLERS
 from genzoo.training import checkpoint
 from genzoo.training.log import read_lines
 from genzoo.training.signals import resume_command
@@ -236,12 +237,16 @@ class RunFolder:
         sound = {"train": isinstance(made.get("train"), dict), "scores": isinstance(scores, list)}
         return {key: value for key, value in made.items() if sound.get(key, True)}
 
-    def write_metrics(self, metrics: dict[str, Any], keep_scores: bool = False) -> None:
-        """keep_scores: those that are there stay in metrics-1.json, metrics-2.json, ..."""
-        if keep_scores and "scores" in (old := self.metrics()):
+    def keep_scores(self, recipe: Recipe) -> None:
+        """Scores that were made with other settings than the recipe's stay in metrics-1.json, metrics-2.json, ..."""
+        before = self.recipe()
+        changed = (before.evaluation, before.samplers) != (recipe.evaluation, recipe.samplers)
+        if changed and "scores" in (old := self.metrics()):
             kept = next(path for n in count(1) if not (path := self.path / f"metrics-{n}.json").exists())
             files.write_json(kept, old)
             log.info("the scores before are kept in %s", kept)
+
+    def write_metrics(self, metrics: dict[str, Any]) -> None:
         files.write_json(self.path / "metrics.json", metrics)
 
     def trained(self, step: int) -> dict[str, Any]:
@@ -250,6 +255,23 @@ class RunFolder:
         return train if train.get("steps") == step else {"interrupted": True, **(self.lines() or [{}])[-1]}
 
     # --- samplers ---
+
+    def with_sampler(self, recipe: Recipe, name: str) -> Recipe:
+        """The recipe with the sampler of that name, which an earlier evaluation has fitted or which learns nothing."""
+        if name in [config.name for config in recipe.samplers] or name not in SAMPLERS.entries:
+            return recipe
+        options: dict[str, Any] = {}
+        try:
+            if (file := self._sampler_file(name)).exists():
+                with safe_open(file, "pt") as opened:
+                    options = json.loads((opened.metadata() or {})["fitted"])["options"]
+            elif SAMPLERS.get(name).needs_fit:
+                return recipe
+            config = parse(part(SAMPLERS), {**options, "name": name}, str(file))
+        except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+            log.warning("%s is damaged (%s): the sampler has to be fitted again", file, error)
+            return recipe
+        return recipe.model_copy(update={"samplers": [*recipe.samplers, config]})
 
     def save_sampler(self, recipe: Recipe, name: str, sampler: Sampler, data: str) -> None:
         """Keep what a sampler learned, with what it was learned from; data: the digest of its images."""

@@ -214,6 +214,37 @@ def test_eval_scores_again_the_same(finished, tmp_path, call):
     assert json.loads(kept.read_text()) == json.loads(out_before)
 
 
+def test_what_was_fitted_stays_usable_when_other_samplers_are_scored(finished, tmp_path, call):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    words = ["sample", folder, "--num", "3", "--sampler"]
+    assert call(*words, "gmm", "--out", tmp_path / "before")[0] == 0
+    code, _, err = call("eval", folder, "samplers=[{name: gmm, num_components: 1}]", "evaluation.metrics=[]")
+    assert code == 0, err
+    assert call("eval", folder, "samplers=[two_stage]", "samplers.0.steps=2", "evaluation.metrics=[]")[0] == 0
+    for name in ("gmm", "prior", "two_stage"):  # the one that was fitted last, what needs no fit, the recipe's
+        code, _, err = call(*words, name, "--out", tmp_path / name)
+        assert code == 0, err
+    code, _, err = call("fid", f"{folder}:gmm", "digits:test", "--num", "3", "--metric", "kid", "--features",
+                        "efficientnet_lite0", "--json")  # fmt: skip
+    assert code == 0, err
+    for name, message in (("flow", "has no sampler 'flow'"), ("gmn", "has no sampler 'gmn'"), ("../x", "no sampler")):
+        code, _, err = call(*words, name, "--out", tmp_path / "none")
+        assert code == 2 and message in err and not (tmp_path / "none").exists()
+
+
+def test_resume_of_a_finished_run_keeps_scores_of_other_settings(finished, tmp_path, call):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    old = json.loads((folder / "metrics.json").read_text())
+    for word, num_kept in (("report=false", 0), ("evaluation.num_samples=3", 1), ("evaluation.num_samples=3", 1)):
+        code, _, err = call("run", folder / "recipe.yaml", word, "--out", folder, "--resume")
+        assert code == 0, err
+        assert len([*folder.glob("metrics-*.json")]) == num_kept
+    kept = json.loads((folder / "metrics-1.json").read_text())
+    values = [[entry["value"] for entry in record["scores"]] for record in (old, kept)]
+    assert values[0] == values[1]
+    assert {entry["num_samples"] for entry in json.loads((folder / "metrics.json").read_text())["scores"]} == {3}
+
+
 def test_a_run_that_cannot_be_written_is_not_scored(finished, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(UserError, match="cannot be written; score a copy of it"):

@@ -49,6 +49,7 @@ def compare(
 def _page(folders: dict[str, Path], html: Path, plugins: tuple) -> dict[str, list[dict]]:
     """Write the page, and return the scores of every run: on a page, one that has none has its place, too."""
     from genzoo import run as runs
+    from genzoo.evaluation.ranking import entries
     from genzoo.files import check_writable
     from genzoo.reports.comparison import comparison
     from genzoo.reports.facts import read
@@ -57,22 +58,24 @@ def _page(folders: dict[str, Path], html: Path, plugins: tuple) -> dict[str, lis
     facts = {name: read(folder, plugins) for name, folder in folders.items()}
     comparison(facts, lambda: runs.walls_beside(folders, plugins), html)
     click.echo(f"the page: {html}", err=True)
-    return {name: run.scores() for name, run in facts.items()}
+    return {name: entries(run.metrics) for name, run in facts.items()}
 
 
 def _scores(folder: Path) -> list[dict]:
     path = folder / "metrics.json"
     if not path.is_file():
         raise UserError(f"{folder} has no metrics.json: it is no run, or not scored yet (`genzoo eval {folder}`)")
+    from genzoo.evaluation.ranking import entries
+
     try:
-        scores = json.loads(path.read_text(encoding="utf-8"))["scores"]
-        return [entry for entry in scores if {"metric", "features", "generator", "part", "value"} <= entry.keys()]
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        return entries({**metrics, "scores": metrics["scores"]})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} holds no scores that can be read: `genzoo eval {folder}` makes them") from error
 
 
 def _table(rows: list, names: list[str]) -> list[str]:
-    """A row a score, a column a run, and under each row what of its protocol differs."""
+    """A row a score, a column a run; below, once, what differs in how they were made, and where, if not in all rows."""
     about = [f"{row.metric} ({row.features})  {row.generator}  {row.part}" for row in rows]
     first = max([len(text) for text in about], default=0)
     widths = [max(12, len(name) + 2) for name in names]
@@ -80,9 +83,14 @@ def _table(rows: list, names: list[str]) -> list[str]:
     for row, text in zip(rows, about, strict=True):
         cells = (f"{_cell(row, name):>{width}}" for name, width in zip(names, widths, strict=True))
         lines.append(f"{text:{first}}{' ≠' if row.differs else '  '}{''.join(cells)}")
+    marked: dict[str, list[str]] = {}
+    for row in rows:
         for field, values in row.differs.items():
-            said = "; ".join(f"{run} {_words(values[run])}" for run in values)
-            lines.append(f"    ≠ {field}: {said}")
+            found = "; ".join(f"{run} {_words(values[run])}" for run in values)
+            marked.setdefault(f"{field}: {found}", []).append(f"{row.metric} {row.generator}")
+    for difference, places in marked.items():
+        where = "" if len(places) == len(rows) else f" ({', '.join(dict.fromkeys(places))})"
+        lines.append(f"≠ {difference}{where}")
     return lines
 
 

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 INACTIVE_MEAN, INACTIVE_POSTERIOR = 0.05, 0.95  # a variable is inactive below the one, or above the other
+COLLAPSED = 0.05  # share of variables that are active, below which nearly nothing of an image is left
 
 
 def latent_diagnostics(mean: Tensor, variance: Tensor, standard_normal: bool = True) -> dict:
@@ -12,13 +13,15 @@ def latent_diagnostics(mean: Tensor, variance: Tensor, standard_normal: bool = T
     prior, E[var_d] > 0.95. The variance law says that Var(mu_d) + E[var_d] is near 1 when q(z) matches the prior
     (Asperti & Trentin, "Balancing reconstruction error and Kullback-Leibler divergence", 2020). `variables` holds both
     terms of each variable, of a map the mean over each channel. Where the prior is no standard normal, neither the
-    counts nor the law mean anything: they are None.
+    counts nor the law mean anything: they are None. `note` says that the posterior collapsed, where it did.
     """
     mean_variance = mean.flatten(1).double().var(dim=0, correction=0)
     posterior_variance = variance.flatten(1).double().mean(dim=0)
     law = mean_variance + posterior_variance
     inactive = (mean_variance < INACTIVE_MEAN), (posterior_variance > INACTIVE_POSTERIOR)
     by_mean, by_posterior = (int(which.sum()) if standard_normal else None for which in inactive)
+    num_active = int((~(inactive[0] | inactive[1])).sum())
+    note = collapse(num_active, len(law)) if standard_normal else ""
     return {
         "num_latents": len(law),
         "inactive_by_mean_variance": by_mean,
@@ -31,7 +34,19 @@ def latent_diagnostics(mean: Tensor, variance: Tensor, standard_normal: bool = T
             "posterior_variance": _by_variable(posterior_variance, mean.shape[1:]),
         },
         "num_images": len(mean),
+        **({"note": note} if note else {}),
     }
+
+
+def collapse(num_active: int, num_latents: int) -> str:
+    """What to say, and to do, where a posterior has become the prior in nearly all of the variables; else ""."""
+    if num_active >= COLLAPSED * num_latents:
+        return ""
+    left = f"only {num_active} of {num_latents} latent variables know" if num_active else "no latent variable knows"
+    return (
+        f"The posterior collapsed: {left} anything of the image; lower objective.beta, or let it grow slowly "
+        "(objective.beta_warmup=STEPS)."
+    )
 
 
 def _by_variable(values: Tensor, shape: tuple[int, ...]) -> list[float]:

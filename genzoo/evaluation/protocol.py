@@ -15,6 +15,8 @@ OWN = {
     *("features", "weights_sha256", "resize"),  # these are in `protocol` too
 }
 
+OPTIONS = "sampler_options"  # of the sampler behind a score, where they are known
+
 
 @cache
 def versions() -> dict[str, str]:
@@ -51,5 +53,6 @@ def protocol_of(features: Features, seed: int) -> dict:
 
 def differences(a: dict, b: dict) -> dict[str, tuple]:
     """field -> its two values, of all that makes two entries of "scores" incomparable; a field of a dict as `a.b`."""
-    left, right = (dict(leaves({k: v for k, v in entry.items() if k not in OWN})) for entry in (a, b))
+    own = OWN if OPTIONS in a and OPTIONS in b else {*OWN, OPTIONS}
+    left, right = (dict(leaves({k: v for k, v in entry.items() if k not in own})) for entry in (a, b))
     return {key: (left.get(key), right.get(key)) for key in left | right if left.get(key) != right.get(key)}

@@ -4,8 +4,10 @@ import logging
 from dataclasses import dataclass, field
 
 from genzoo.errors import UserError
-from genzoo.evaluation.protocol import differences
+from genzoo.evaluation.protocol import OPTIONS, differences
 from genzoo.registry import METRICS
+
+NAMING = {"metric", "features", "generator", "part", "value"}
 
 log = logging.getLogger("genzoo")
 
@@ -34,10 +36,19 @@ class Row:
     ranks: dict[str, int] = field(default_factory=dict)  # run -> 1, 2, ...; empty where there is no ranking
 
 
+def entries(metrics: dict) -> list[dict]:
+    """The scores of a metrics.json, those of a sampler with its options, as far as it says them."""
+    protocol = metrics.get("protocol")
+    known = protocol.get("samplers") if isinstance(protocol, dict) else None
+    options = {name: {OPTIONS: values} for name, values in (known if isinstance(known, dict) else {}).items()}
+    found = [entry for entry in metrics.get("scores", []) if entry.keys() >= NAMING]
+    return [{**entry, **options.get(entry["generator"], {})} for entry in found]
+
+
 def rank(runs: dict[str, list[dict]], across: bool = False) -> list[Row]:
     """A row for each score (metric, features, generator, part), in the order in which they are met.
 
-    runs: name -> the "scores" of its metrics.json. Where protocols differ there are no ranks, unless `across` is set.
+    runs: name -> its `entries`. Where protocols differ there are no ranks, unless `across` is set.
     Scores that were skipped count as absent.
     """
     rows: dict[tuple[str, ...], Row] = {}

@@ -10,7 +10,7 @@ from jinja2 import UndefinedError
 
 from genzoo.config import leaves
 from genzoo.errors import UserError
-from genzoo.evaluation.ranking import Row, directions, rank
+from genzoo.evaluation.ranking import Row, directions, entries, rank
 from genzoo.reports import page
 from genzoo.reports.charts import number
 from genzoo.reports.curves import curves
@@ -35,7 +35,7 @@ def comparison(runs: Mapping[str, Facts], walls: Callable[[], tuple[list[Wall], 
     colors = {name: k for k, name in enumerate(runs)}
     charts, constant = curves({name: facts.lines for name, facts in runs.items()})
     try:
-        rows = rank({name: facts.scores() for name, facts in runs.items()})
+        rows = rank({name: entries(facts.metrics) for name, facts in runs.items()})
         made, note = page.walls_of(drawn)
         page.write(
             path,

@@ -124,6 +124,22 @@ def test_latents_that_carry_nothing_are_counted():
     assert record["inactive_by_posterior_variance"] == 1
     assert record["variance_law"]["max"] == pytest.approx(1.01, abs=0.05)
     assert record["variance_law"]["min"] == pytest.approx(0.51, abs=0.01)
+    assert "note" not in record
+
+
+@pytest.mark.parametrize(("num_active", "said"), [(0, "no latent variable knows"), (1, "only 1 of 40"), (2, "")])
+def test_a_collapsed_posterior_is_said_with_the_remedy(num_active, said):
+    """Active: the mean moves and the posterior is no prior; either alone is not enough."""
+    scale = torch.zeros(40)
+    scale[:num_active], scale[-1] = 1.0, 1.0
+    variance = torch.full((40,), 0.99)
+    variance[:num_active], variance[-2] = 0.1, 0.1
+    mean = torch.randn(500, 40, generator=torch.Generator().manual_seed(0)) * scale
+    record = latent_diagnostics(mean, variance.expand(500, 40))
+    assert bool(said) == ("note" in record)
+    if said:
+        assert said in record["note"] and "objective.beta_warmup" in record["note"]
+        assert "note" not in latent_diagnostics(mean, variance.expand(500, 40), standard_normal=False)
 
 
 @pytest.mark.parametrize(
