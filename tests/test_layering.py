@@ -22,7 +22,7 @@ LAYERS = [
     {"cli"},
     {"trained"},
     {"given"},
-    {"sides"},
+    {"sides", "study"},
     {"run", "testing", "schema"},
     {"reports", "explore"},
     {"run_folder"},

@@ -20,6 +20,7 @@ from genzoo.cli.parts import check, list_parts, list_plugins, new, show
 from genzoo.cli.recipes import recipes
 from genzoo.cli.reports import report
 from genzoo.cli.scores import fid, neighbors, stats
+from genzoo.cli.study import study
 from genzoo.cli.trained import decode, encode, explore, panels, reconstruct
 from genzoo.errors import Interrupted, UserError, plain
 from genzoo.training.signals import interrupt_on_signals
@@ -143,6 +144,7 @@ def sample(folder: Path, num: int, out: Path, sampler: str | None, part: str, se
 
 
 for command in (
+    study,
     reconstruct,
     encode,
     decode,
