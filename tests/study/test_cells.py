@@ -1,6 +1,7 @@
 """A study file is checked as strictly as a recipe, and says which cells there are."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -125,3 +126,12 @@ def test_the_plan_says_what_there_is_to_do(call, tmp_path):
     for words, said in [(("--shard", "0/3"), "1/2 and 2/2"), (("--only", "x"), "no cell has such a name"), (("--root", "x"), "DATA=DIR")]:  # fmt: skip
         code, _, err = call("study", "s.yaml", "--plan", *words)
         assert code == 2 and said in err
+
+
+@pytest.mark.parametrize("name", ["flagship", "zoo"])
+def test_the_committed_studies_can_be_made(name):
+    from genzoo.study.work import Place, check
+
+    file = Path(__file__).parents[2] / "benchmarks" / f"{name}.yaml"
+    study, path, origins = read(file)
+    check(expand(study, path, origins), Place(path, Path("runs"), Path("facts")), execute=False)
