@@ -72,7 +72,7 @@ def write(kind: str, name: str, folder: Path | None = None) -> Written:
     recipe = _fill("recipe.yaml", {**words, **places})
     files = {
         "pyproject.toml": _fill("pyproject.toml", words),
-        "README.md": _fill("README.md", words),
+        "README.md": _fill("README.md", words) + (_fill("study.md", words) if kind == "decoders" else ""),
         f"{words['module']}/__init__.py": f'"""{words["cls"]} for genzoo."""\n',
         f"{words['module']}/{singular}.py": _fill(f"{singular}.py", words),
         f"recipes/{slug}_digits.yaml": recipe,
