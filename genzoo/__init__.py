@@ -18,12 +18,13 @@ from genzoo.registry import (
 
 __version__ = "0.1.0"
 __all__ = ["DATASETS", "DECODERS", "ENCODERS", "FEATURES", "HEADS", "LATENTS", "METRICS", "OBJECTIVES", "PRIORS"]
-__all__ += ["SAMPLERS", "TERMS", "Composition", "Config", "load"]
+__all__ += ["SAMPLERS", "TERMS", "Composition", "Config", "fid", "load"]
 
 if TYPE_CHECKING:
     from genzoo.config import Config
     from genzoo.parts import Composition
     from genzoo.run import load
+    from genzoo.scoring import fid
 
 
 def __dir__() -> list[str]:
@@ -44,4 +45,8 @@ def __getattr__(name: str):
         from genzoo.run import load
 
         return load
+    if name == "fid":
+        from genzoo.scoring import fid
+
+        return fid
     raise AttributeError(f"module 'genzoo' has no attribute '{name}'")

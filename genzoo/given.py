@@ -44,9 +44,8 @@ def given(name: str, shape: Shape) -> Given:
             files, names = [Encoded(str(path), path.read_bytes())], [path.name]
         else:
             tree = Tree(path, SUFFIXES)
+            tree.refuse_empty()
             files, names = list(tree.files(tree.names)), tree.names
-        if not files:
-            raise UserError(f"{name} has no image files in it (looked for {' '.join(SUFFIXES)})")
         decoded = partial(decode_all, files, shape, crop=partial(central, height, width))
         return Given(unique(names), lambda size: _batches(decoded(), size), processing)
     images = side(name)

@@ -22,6 +22,7 @@ LAYERS = [
     {"cli"},
     {"trained"},
     {"given"},
+    {"scoring"},
     {"sides", "study"},
     {"run", "testing", "schema"},
     {"reports", "explore"},

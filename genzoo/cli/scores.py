@@ -25,10 +25,11 @@ seed_option = click.option(
 
 def _start_workers(context: click.Context, parameter: click.Parameter, num: int | None) -> None:
     from genzoo.images.pool import worker_processes
+    from genzoo.scoring import device_here
 
     if num is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        num = min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if _device().type == "cuda" else 0
+        num = min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if device_here().type == "cuda" else 0
     context.with_resource(worker_processes(num))
 
 
@@ -47,9 +48,8 @@ workers_option = click.option(
 @click.argument("b")
 @click.option(
     "--metric",
-    default="fid",
-    show_default=True,
-    help="Comma-separated, such as fd,kid,precision_recall: all that `genzoo list metrics` shows.",
+    help="Comma-separated, such as fd,kid,precision_recall: all that `genzoo list metrics` shows. "
+    "[default: fid on inception features, fd on others]",
 )
 @features_option
 @weights_option
@@ -65,28 +65,19 @@ workers_option = click.option(
 def fid(a, b, metric, features, weights, mode, num, root, bootstrap, allow_few, seed, plugins, as_json) -> None:
     """Distance of the images A from the reference images B.
 
-    Each is a folder or zip of images, an .npz of images or statistics, DATASET:SPLIT, or RUN[:SAMPLER[:PART]]. Several
-    processes share the images: accelerate launch -m genzoo fid A B.
+    Each is a folder or zip of images, an .npy or .npz of images or statistics (FILE.npz:KEY where it holds several),
+    DATASET:SPLIT, or RUN[:SAMPLER[:PART]]. Several processes share the images: accelerate launch -m genzoo fid A B. In
+    Python: genzoo.fid(a, b).
     """
-    from genzoo.evaluation.compare import compare
-    from genzoo.evaluation.work import Work
+    from genzoo import scoring
     from genzoo.launch import launched
-    from genzoo.plugin_files import load_file
     from genzoo.progress import shown
-    from genzoo.sides import is_run, side
 
     launch = launched()
-    with launch.ends_as_one():
-        for plugin in plugins:
-            load_file(plugin)
-        metrics = _metrics(metric, features, weights, mode, bootstrap)
-        made = {name: side(name, num, seed, root, plugins) for name in sorted((a, b), key=is_run)}  # what costs, last
-        sides = [made[a], made[b]]
-        for found in sides if launch.is_main else ():
-            _preflight(found)
-        with shown() as report:
-            work = Work(launch.device or _device(), progress=report, processes=launch)
-            scores = compare(*sides, metrics, allow_few=allow_few, seed=seed, work=work)
+    with launch.ends_as_one(), shown() as report:
+        scores = scoring.fid(a, b, metric, features=features, weights=weights, mode=mode, num=num, root=root,
+                             bootstrap=bootstrap, allow_few=allow_few, seed=seed, plugins=plugins,
+                             progress=report, processes=launch)  # fmt: skip
     if not launch.is_main:
         return
     if as_json:
@@ -126,23 +117,23 @@ def neighbors(a, b, out, columns, rows, features, weights, num, root, seed, plug
     from genzoo.files import check_writable
     from genzoo.plugin_files import load_file
     from genzoo.progress import shown
-    from genzoo.sides import is_run, side
+    from genzoo.scoring import device_here, fetch, metrics_named, tell
+    from genzoo.sides import opened
 
     if out.suffix != ".png":
         raise UserError(f"--out {out}: the picture is written as .png")
     check_writable(out)
     for plugin in plugins:
         load_file(plugin)
-    (metric,) = _metrics("fd", features, weights, None)
-    extractor = make_extractor(metric.features, _device())
-    made = {name: side(name, num, seed, root, plugins) for name in sorted((a, b), key=is_run)}  # what costs, last
-    sides = [made[a], made[b]]
+    metrics = metrics_named("fd", features, weights)
+    sides = opened((a, b), num=num, seed=seed, root=root, plugins=plugins, before_samples=lambda: fetch(metrics))
     for found in sides:
         if isinstance(found, Known):
             raise UserError(f"{found.name} holds statistics only: there are no images to draw")
-        _preflight(found)
+        tell(found)
+    extractor = make_extractor(metrics[0].features, device_here())
     with shown() as report:
-        work = Work(_device(), progress=report)
+        work = Work(device_here(), progress=report)
         nearest = draw_neighbors(*sides, extractor, out, columns=columns, k=rows, work=work)
     click.echo(f"{out}: {len(nearest)} samples nearest to {b}, the first at a distance of {nearest[0]:.4g}")
 
@@ -166,67 +157,21 @@ def stats(a, out, features, weights, mode, num, root, plugins) -> None:
     from genzoo.files import check_writable
     from genzoo.plugin_files import load_file
     from genzoo.progress import shown
-    from genzoo.sides import side
+    from genzoo.scoring import device_here, fetch, metrics_named, tell
+    from genzoo.sides import opened
 
     if out.suffix != ".npz":
         raise UserError(f"--out {out}: statistics are written as .npz")
     check_writable(out)
     for plugin in plugins:
         load_file(plugin)
-    (metric,) = _metrics("fd" if features else "fid", features, weights, mode)
-    images = side(a, num, root=root, plugins=plugins)
+    metrics = metrics_named("fd" if features else "fid", features, weights, mode)
+    (images,) = opened((a,), num=num, root=root, plugins=plugins, before_samples=lambda: fetch(metrics))
     if isinstance(images, Known):
         raise UserError(f"{a} holds statistics already")
-    _preflight(images)
-    features = make_extractor(metric.features, _device())
+    tell(images)
+    features = make_extractor(metrics[0].features, device_here())
     with shown() as report:
-        statistics = statistics_of(images, features, Work(_device(), progress=report))
+        statistics = statistics_of(images, features, Work(device_here(), progress=report))
     write_statistics(out, statistics, features.protocol)
     click.echo(f"{out}: {features.dim} features of {images.num:,} images")
-
-
-def _metrics(
-    names: str, features: str | None, weights: str | None, mode: str | None, bootstrap: int | None = None
-) -> list:
-    """The metrics of a comma-separated list, all on the extractor that the options describe."""
-    from genzoo.config import config_of, parse, part
-    from genzoo.extractors import written_out
-    from genzoo.registry import FEATURES, METRICS
-
-    listed = names.split(",")
-    try:
-        extractor = written_out(features or ("inception" if "fid" in listed else "efficientnet_lite0"))
-    except ValueError as error:
-        raise UserError(f"--features: {error}") from None
-    extractor = {"name": extractor} if isinstance(extractor, str) else extractor
-    extractor |= {key: value for key, value in (("weights", weights), ("mode", mode)) if value is not None}
-    known = [name for name in listed if name in METRICS.entries]
-    with_bars = [name for name in known if "bootstrap" in config_of(METRICS, name).model_fields]
-    if bootstrap and not with_bars:
-        raise UserError(f"--bootstrap makes error bars of fid and fd, not of {names}")
-    metrics = []
-    for name in listed:
-        more = {"bootstrap": bootstrap} if name in with_bars else {}
-        metrics.append(parse(part(METRICS), {"name": name, "features": extractor, **more}, f"--metric {name}"))
-    FEATURES.get(extractor["name"]).fetch(metrics[0].features)  # before any image is read
-    return metrics
-
-
-def _preflight(found) -> None:
-    """What was found on a side, on stderr."""
-    facts = getattr(found, "found", None)
-    if facts:
-        click.echo(f"{found.name}: " + ", ".join(f"{key} {_words(value)}" for key, value in facts.items()), err=True)
-
-
-def _words(value) -> str:
-    if not isinstance(value, dict):
-        return f"{value:,}"
-    first = [f"{key} ({num:,})" for key, num in list(value.items())[:3]]
-    return " ".join(first) + (f" and {len(value) - 3} more" if len(value) > 3 else "")
-
-
-def _device():
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,5 +1,6 @@
 """`folder`: your own images, in any tree of folders or a zip of one."""
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from genzoo.data.files import Root
 from genzoo.data.square import SquareConfig, SquareImages, decode_all, draw, read_from
 from genzoo.errors import UserError
 from genzoo.images.tree import SUFFIXES, Tree
+
+log = logging.getLogger(__name__)
 
 SPLIT_FOLDERS = {
     "train": "train",
@@ -40,8 +43,7 @@ class Folder(SquareImages):
         if self.config.root is None:
             raise UserError("data.root is not set: give the folder (or zip) of your images, data.root=PATH")
         self.tree = Tree(self.config.root, SUFFIXES)
-        if not self.tree.names:
-            raise UserError(f"there are no images in {self.config.root} (looked for {' '.join(SUFFIXES)})")
+        self.tree.refuse_empty()
         self.files, rule = split_files(self.tree.names, self.config.test_fraction, self.config.root)
         self.splits = tuple(self.files)
         return {
@@ -52,6 +54,10 @@ class Folder(SquareImages):
         }
 
     def read(self, split: str, start: int = 0) -> Iterator[np.ndarray]:
+        log.info("%s: %s: %s", self.config.root, split, self.tree.told(self.files[split]))
+        if split == self.splits[0] and self.tree.passed_over:
+            log.info("%s: passed over: %s", self.config.root, self.tree.passed_over)
+
         def images(first: int, skipped: list[str] | None) -> Iterator[np.ndarray]:
             files = self.tree.files(self.files[split][first:])
             return decode_all(files, self.image_shape, skipped, max_pixels=self.config.max_pixels)

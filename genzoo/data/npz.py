@@ -1,4 +1,4 @@
-"""`npz`: images in a NumPy archive."""
+"""`npz`: images in a NumPy file."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from genzoo.config import Config
 from genzoo.data.files import Root, identify
 from genzoo.data.size import pixels, sides
 from genzoo.errors import UserError
-from genzoo.images.arrays import Array, open_arrays
+from genzoo.images.arrays import Array, Pictures, layout_of, open_arrays, unfit
 from genzoo.parts import Shape
 
 # Arrays that are a split by their name, in any case: plain, Keras and MedMNIST habits.
@@ -21,14 +21,15 @@ SPLIT_KEYS = {
 
 
 class NPZ:
-    """uint8 images in an .npz: n h w c, n c h w or n h w; read piece by piece, whatever the size of the file.
+    """Images in an .npz or .npy, read piece by piece, whatever the size of the file.
 
-    Arrays named `train` and `test` (also X_train, train_images, ...) are the splits. In place of `train` serves
-    `images`, or the only other uint8 array of images; without `test`, it is split by a permutation (RandomState(0)).
+    They are b h w c, b c h w or b h w; uint8, uint16 (scaled to 8 bits, rounded) or floats in [0, 1] (rounded). Arrays
+    named `train` and `test` (also X_train, train_images, ...) are the splits. In place of `train` serves `images`, or
+    the only other array of images; without `test`, it is split by a permutation (RandomState(0)).
     """
 
     class Config(Config):
-        root: Root | None = Field(None, description="the .npz file")
+        root: Root | None = Field(None, description="the .npz or .npy file")
         size: pixels(8, 1024) = Field(64, description="height and width of its images in pixels, or [height, width]")
         channels: int = Field(3, ge=1, le=4, description="colour channels of its images")
         test_fraction: float = Field(0.1, gt=0, lt=1, description="share of test images where there is one array")
@@ -42,81 +43,59 @@ class NPZ:
     def locate(self) -> dict:
         root = self.config.root
         if root is None:
-            raise UserError("data.root is not set: give the .npz file, data.root=PATH")
+            raise UserError("data.root is not set: give the .npz or .npy file, data.root=PATH")
         if not root.is_file():
             raise UserError(f"there is no file {root.absolute()}")
-        self.arrays = open_arrays(root)
-        known = {key.lower(): key for key in self.arrays}
+        arrays = open_arrays(root)
+        known = {key.lower(): key for key in arrays}
         keys = {
             split: known[next(name for name in names if name in known)]
             for split, names in SPLIT_KEYS.items()
             if not known.keys().isdisjoint(names)
         }
         if "train" not in keys:
-            keys = {"train": known.get("images") or self._only_key({*keys.values()}), **keys}
+            plain = known.get("images", known.get(""))  # "": of an .npy
+            keys = {"train": self._only_key(arrays, {*keys.values()}) if plain is None else plain, **keys}
         if "test" not in keys and "valid" in keys:
             keys["test"] = keys.pop("valid")
-        counts = {split: self._count(self.arrays[key], f"{root}: the array '{key}'") for split, key in keys.items()}
+        self.pictures = {split: Pictures.of(arrays[key], self.image_shape) for split, key in keys.items()}
+        counts = {split: pictures.shape[0] for split, pictures in self.pictures.items()}
         self.test_indices = np.zeros(0, np.int64)  # where one array holds both splits
         if "test" not in keys:
             num_images = counts["train"]
             num_test = max(1, round(self.config.test_fraction * num_images))
             self.test_indices = np.sort(np.random.RandomState(0).permutation(num_images)[:num_test])
-            keys["test"] = keys["train"]
+            keys["test"], self.pictures["test"] = keys["train"], self.pictures["train"]
             counts = {"train": num_images - num_test, "test": num_test}
-        self.keys = keys
         self.splits = tuple(keys)
         return {"files": identify([root]), "arrays": keys, "num_images": counts}
 
-    def _only_key(self, others: set[str]) -> str:
-        """The array of images that is none of the `others`."""
+    def _only_key(self, arrays: dict[str, Array], others: set[str]) -> str:
+        """The array of images that is none of the `others`: the only one of their size, or the only one at all."""
         found = [
             key
-            for key, array in self.arrays.items()
-            if array.dtype == np.uint8 and len(array.shape) == 4 and key not in others
+            for key, array in arrays.items()
+            if not unfit(array.dtype) and layout_of(array.shape, channels=(1, 2, 3, 4)) and key not in others
         ]
-        if len(found) == 1:
-            return found[0]
-        held = ", ".join(f"{key} {array.dtype} {array.shape}" for key, array in self.arrays.items()) or "nothing"
+        fitting = [key for key in found if layout_of(arrays[key].shape, self.image_shape)]
+        if len(fitting or found) == 1:
+            return (fitting or found)[0]
+        held = ", ".join(map(str, arrays.values())) or "nothing"
         names = ", ".join(name for names in SPLIT_KEYS.values() for name in names)
         number = "several" if found else "no"
         raise UserError(
-            f"{self.config.root} has no array 'train' or 'images' and {number} uint8 arrays n h w c to train on "
+            f"{self.config.root} has no array 'train' or 'images' and {number} arrays of images to train on "
             f"(it has {held}); names that are understood: {names}, images"
         )
 
-    def _count(self, array: Array, place: str) -> int:
-        """Number of images, once the array is what the options say."""
-        if array.dtype != np.uint8:
-            raise UserError(
-                f"{place} is {array.dtype}, not uint8: save values in [0, 255] "
-                "(from floats in [0, 1]: (255 * x).round().astype('uint8'))"
-            )
-        c, h, w = self.image_shape
-        num_images, *shape = array.shape or (0,)
-        if array.fortran_order:
-            raise UserError(f"{place} is in Fortran order: save np.ascontiguousarray of it")
-        if shape not in ([h, w, c], [c, h, w]) and not (shape == [h, w] and c == 1):
-            raise UserError(
-                f"{place} has the shape {array.shape}, not n h w c, n c h w (or n h w) for images of {c} x {h} x {w}: "
-                "set data.size and data.channels to what it holds"
-            )
-        return num_images
-
     def read(self, split: str) -> Iterator[np.ndarray]:
-        array = self.arrays[self.keys[split]]
-        num_images, *shape = array.shape
-        chosen = np.ones(num_images, bool)
+        pictures = self.pictures[split]
+        chosen = np.ones(pictures.shape[0], bool)
         if len(self.test_indices):
             chosen[:] = split == "train"
             chosen[self.test_indices] = split == "test"
-        c, h, w = self.image_shape
         first = 0
-        for images in array.blocks():
-            num = len(images)
-            if shape == [c, h, w] and shape != [h, w, c]:
-                images = images.transpose(0, 2, 3, 1)
-            images = images.reshape(num, h, w, c)[chosen[first : first + num]]
-            first += num
+        for images in pictures.blocks():
+            images, first = images[chosen[first : first + len(images)]], first + len(images)
             if len(images):
                 yield images

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
@@ -15,7 +14,6 @@ from pydantic import Field
 
 from genzoo.config import Config
 from genzoo.data.size import central, pixels, sides
-from genzoo.errors import shortened
 from genzoo.images.decode import MAX_PIXELS, PILLOW_MAX_PIXELS, Crop, upright
 from genzoo.images.pool import each
 from genzoo.images.tree import CorruptFile, File
@@ -51,21 +49,6 @@ class SquareImages:
         self.image_shape: Shape = (config.channels, height, width)
         self.processing = PROCESSING if height == width else PROCESSING.replace("square", f"part of {height}:{width}")
         self.notes: dict[str, dict] = {}
-
-
-class Reasons:
-    """Counts of what a reader passed over, by reason; of very many reasons the rarer ones together."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def add(self, reason: str) -> None:
-        reason = shortened(reason, 40)
-        self._counts[reason if reason in self._counts or len(self._counts) < 20 else "of other kinds"] += 1
-
-    def notes(self) -> dict[str, dict[str, int]]:
-        """What stands in the split's card, empty where nothing was passed over."""
-        return {"passed_over": dict(self._counts.most_common())} if self._counts else {}
 
 
 def decode(

@@ -12,12 +12,12 @@ import numpy as np
 from pydantic import Field
 
 from genzoo.data.addresses import refuse
-from genzoo.data.square import Reasons, SquareConfig, SquareImages, decode, decode_all, draw, read_from, usable
+from genzoo.data.square import SquareConfig, SquareImages, decode, decode_all, draw, read_from, usable
 from genzoo.data.stream import ENTRY, Stream
 from genzoo.data.tar import SPARSE, BadTar, Member, members, unpacked
 from genzoo.errors import UserError, quoted
 from genzoo.images.pool import each
-from genzoo.images.tree import MAX_FILE_BYTES, SUFFIXES, CorruptFile, Encoded
+from genzoo.images.tree import MAX_FILE_BYTES, SUFFIXES, CorruptFile, Encoded, Reasons
 
 RANGE = re.compile(r"\{(\d{1,18})\.\.(\d{1,18})\}", re.ASCII)
 MAX_SHARDS = 100_000

@@ -42,6 +42,7 @@ class Images:
         num_values = 0
         for rows, images in self._alike(size, np.arange(self.num) if index is None else index):
             x = images if prepare is None else prepare(images)
+            del images  # or it would be held beside the next ones, while these are read
             waiting.setdefault(x.shape[1:], []).append((rows, x))
             num_values += x.numel()
             if sum(len(part) for part, _ in waiting[x.shape[1:]]) >= min(size, BATCH_VALUES // x[0].numel()):
@@ -60,19 +61,15 @@ class Images:
     def _alike(self, size: int, index: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
         """(indices b, uint8 b c h w): the next images, `size` of them or fewer large ones, grouped by their shape."""
         images: list[np.ndarray] = []
-        num_values = 0
-        for k, image in enumerate(self.read(index), 1):
+        num_values = first = 0
+        for image in self.read(index):
             images.append(image)
             num_values += image.size
-            if k < len(index) and len(images) < size and num_values + image.size <= BATCH_VALUES:
-                continue
-            groups: dict[tuple[int, ...], list[int]] = {}
-            for row, one in enumerate(images):
-                groups.setdefault(one.shape, []).append(row)
-            for rows in groups.values():
-                stacked = torch.from_numpy(np.stack([images[row] for row in rows])).permute(0, 3, 1, 2)
-                yield torch.from_numpy(index[k - len(images) + np.array(rows)]), stacked
-            images, num_values = [], 0
+            full = len(images) == size or num_values + image.size > BATCH_VALUES
+            del image  # none is held while the next ones are read
+            if full or first + len(images) == len(index):
+                yield from _stacked(index[first : first + len(images)], images)
+                first, images, num_values = first + len(images), [], 0
 
 
 def from_array(name: str, images: np.ndarray, num: int | None = None) -> Images:
@@ -89,6 +86,17 @@ def of_rows(
     digests = (hashlib.sha256(np.ascontiguousarray(image)).digest() for image in rows(chosen))
     found = {"count": len(chosen), "sizes": {f"{w}x{h}": len(chosen)}, "modes": {f"{c} channels": len(chosen)}}
     return Images(name, len(chosen), digest_of(digests, found), lambda index: rows(chosen[index]), found)
+
+
+def _stacked(index: np.ndarray, images: list[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+    """(indices b, uint8 b c h w) of images h w c, grouped by their shape."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(row)
+    for rows in groups.values():
+        alone = len(rows) == 1 and images[rows[0]].flags.writeable
+        some = images[rows[0]][None] if alone else np.stack([images[row] for row in rows])
+        yield torch.from_numpy(index[rows]), torch.from_numpy(some).permute(0, 3, 1, 2)
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 from genzoo.errors import UserError
 
+LARGE = 32 << 20  # values of an image
+
 
 class Normalized(nn.Module):
     """uint8 b c h w -> float32 b dim: `net` on (x - mean) * scale, squares of `size` pixels. A subclass sets these."""
@@ -38,8 +40,16 @@ def resize(images: Tensor, size: int) -> Tensor:
     Aliased Resizing and Surprising Subtleties in GAN Evaluation", CVPR 2022). Grey is repeated to three channels; an
     alpha channel is dropped, as PIL's convert("RGB") does.
     """
-    x = F.interpolate(color(images).float(), size=(size, size), mode="bicubic", antialias=True).clamp_(0, 255)
+    x = color(images)
+    if x[0].numel() > LARGE:  # its floats would take gigabytes
+        x = torch.cat([_resize(channel, size) for channel in x.split(1, dim=1)], dim=1)
+    else:
+        x = _resize(x, size)
     return x.expand(-1, 3, -1, -1)  # after the resize: a grey image needs it once
+
+
+def _resize(images: Tensor, size: int) -> Tensor:
+    return F.interpolate(images.float(), size=(size, size), mode="bicubic", antialias=True).clamp_(0, 255)
 
 
 def color(images: Tensor) -> Tensor:

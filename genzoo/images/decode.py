@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from genzoo.allocator import return_freed_memory
 from genzoo.errors import UserError
+from genzoo.images.arrays import DEFLATE_RATIO, eight_bits
 from genzoo.images.pool import BUDGET
 from genzoo.images.tree import CorruptFile
 from genzoo.parts import Shape
@@ -33,8 +35,12 @@ MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 MAX_PIXELS = 50_000_000  # of an image to train on, unless an option says otherwise
 MAX_SCORED_PIXELS = 100_000_000
 PILLOW_MAX_PIXELS = 2 * 89_478_485  # Pillow refuses more by itself
+EXPANSION = {"PNG": DEFLATE_RATIO, "PPM": 1}  # bytes of pixels that a byte of the file can stand for, where known
+BITS = {"RGB": 24, "RGBA": 32, "LA": 16, "I;16": 16}  # of a pixel in such a file, at least; of all others 1
 PILLOW_BYTES = 4  # of a pixel while Pillow holds it, at most
+LARGE_PIXELS = 16 << 20
 STRIP = 1 << 20  # pixels copied out of Pillow at a time
+UNKNOWN_RANGE = "its pixels are 32-bit numbers of unknown range (mode {}); convert it to 8 bits"
 REMEDY = "(repair or remove it; data.skip_corrupt=true leaves such files out)"
 
 Crop = Callable[[int, int], tuple[int, int, int, int]]  # (width, height) -> (left, upper, right, lower)
@@ -74,10 +80,15 @@ def upright(
 
 
 def stored(data: bytes, place: str) -> np.ndarray:
-    """To be scored: uint8 h w 1|3, as clean-fid reads it. UserError, with the place, when it cannot be decoded."""
+    """To be scored: uint8 h w 1|3, as clean-fid reads it, but for grey of 16 bits, which `upright` scales.
+
+    UserError, with the place, when it cannot be decoded.
+    """
     try:
         image = _opened(data, MAX_SCORED_PIXELS)
         image.load()  # a TIFF has its final size only now
+        if _has_16_bits(image):
+            image = _to_8_bits(image).getchannel(0)
         image = image if image.mode in ("L", "RGB") else image.convert("RGB")
         pixels = np.empty((image.height, image.width, len(image.getbands())), np.uint8)
         rows = max(1, STRIP // image.width)
@@ -97,6 +108,8 @@ class Header:
     size: tuple[int, int]  # width, height
     mode: str
     format: str
+    sideways: bool  # an EXIF mark says how to turn it, which scores do not
+    alpha: bool  # it has transparency, which scores drop: the colours below it count
 
     @property
     def num_bytes(self) -> int:
@@ -108,9 +121,10 @@ def look(data: bytes) -> Header | str:
     """The header of a file that is to be scored, or what is wrong."""
     try:
         image = _opened(data, MAX_SCORED_PIXELS)
-        if image.mode.startswith(("I", "F")):
-            return f"mode {image.mode} has more than 8 bits a channel: convert it to 8 bits"
-        return Header(hashlib.sha256(data).digest(), image.size, image.mode, image.format or "")
+        if image.mode in ("I", "F") and not _has_16_bits(image):
+            return UNKNOWN_RANGE.format(image.mode)
+        digest = hashlib.sha256(data).digest()
+        return Header(digest, image.size, image.mode, image.format, _sideways(image), image.has_transparency_data)
     except UnidentifiedImageError:
         return f"no image of the formats {', '.join(FORMATS)}"
     except Exception as error:
@@ -118,18 +132,36 @@ def look(data: bytes) -> Header | str:
 
 
 def _opened(data: bytes | memoryview, max_pixels: int) -> Image.Image:
-    """The image with nothing but its header read; ValueError when it is larger than may be decoded."""
+    """The image with nothing but its header read; ValueError when it is larger than it may be, or can be."""
     image = Image.open(io.BytesIO(data), formats=FORMATS)
-    if image.width * image.height > max_pixels:
-        raise ValueError(f"it has {image.width}x{image.height} pixels, more than {max_pixels} (max_pixels)")
+    size, num_pixels = f"{image.width}x{image.height} pixels", image.width * image.height
+    if num_pixels > max_pixels:
+        raise ValueError(f"it has {size}, more than {max_pixels} (max_pixels)")
+    if num_pixels * BITS.get(image.mode, 1) > 8 * EXPANSION.get(image.format, num_pixels) * len(data):
+        raise ValueError(f"its header says {size}, and its {len(data)} bytes cannot hold them")
+    if num_pixels > LARGE_PIXELS:
+        return_freed_memory()
     return image
 
 
+def _sideways(image: Image.Image) -> bool:
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+        return False  # Pillow itself turns the one, and would decode the other to look for a mark at its end
+    try:
+        return image.getexif().get(ORIENTATION) in UPRIGHT
+    except Exception:  # odd tags do not make a sound picture a bad one
+        return False
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+
+
 def _convert(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+    if _has_16_bits(image):
         image = _to_8_bits(image)
     elif image.mode in ("I", "F"):
-        raise ValueError(f"its pixels are 32-bit numbers of unknown range (mode {image.mode}); convert it to 8 bits")
+        raise ValueError(UNKNOWN_RANGE.format(image.mode))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         if channels in (1, 3):
@@ -147,5 +179,5 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     largest = 2 ** tags.get(BITS_PER_SAMPLE, (16,))[0] - 1
     if tags.get(PHOTOMETRIC) == 0:  # 0 is white
         grey = largest - grey
-    image = Image.fromarray(((grey * 255 + largest // 2) // largest).astype(np.uint8))
+    image = Image.fromarray(eight_bits(grey, largest))
     return image if opaque is None else Image.merge("LA", (image, opaque))

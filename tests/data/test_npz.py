@@ -71,10 +71,10 @@ def test_one_array_is_split_by_fraction(tmp_path, name):
     [
         (
             ("masks", "photos"),
-            "several uint8 arrays .*masks uint8 .*photos uint8 .*understood: train, x_train, .*images",
+            "several arrays of images .*masks uint8 .*photos uint8 .*understood: train, x_train, .*images",
         ),
-        (("masks", "photos", "test"), "several uint8 arrays"),
-        (("test",), "no uint8 arrays"),
+        (("masks", "photos", "test"), "several arrays of images"),
+        (("test",), "no arrays of images"),
     ],
 )
 def test_arrays_whose_names_do_not_say_which_is_which(tmp_path, arrays, message):
@@ -96,14 +96,16 @@ def test_layouts(tmp_path):
 @pytest.mark.parametrize(
     "arrays, message",
     [
-        ({"images": np.zeros((4, 8, 8, 3), np.float32)}, r"'images' is float32, not uint8: .*255 \* x"),
+        ({"images": np.full((4, 8, 8, 3), 7.0)}, r"'images' has values from 7 to 7; .*x / 255"),
+        ({"images": np.full((4, 8, 8, 3), -0.5)}, r"'images' has values from -0.5 .*\(x \+ 1\) / 2"),
+        ({"images": np.full((4, 8, 8, 3), np.nan)}, "not finite"),
         ({"train": np.zeros((4, 8, 8, 3), np.int64)}, "'train' is int64, not uint8"),
         ({"images": noise(4, (9, 9, 3))}, r"shape \(4, 9, 9, 3\).*data.size and data.channels"),
         ({"images": noise(4, (8, 8, 1))}, "data.size and data.channels"),
         ({"images": noise(4, (8, 8))}, "data.size and data.channels"),
         ({"images": np.asfortranarray(noise(4))}, "Fortran order"),
         (
-            {"labels": np.arange(4), "floats": np.zeros((4, 8, 8, 3))},
+            {"labels": np.arange(4), "complex": np.zeros((4, 8, 8, 3), complex)},
             r"no array 'train' or 'images'.*labels int64 \(4,\)",
         ),
         ({"images": np.array([{}, {}], object)}, "'images' is object, not uint8"),
