@@ -127,21 +127,21 @@ import time
 from datetime import timedelta
 import torch.distributed
 from genzoo.cli import main
-from genzoo.evaluation import evaluate
+from genzoo.evaluation import evaluate, scorer
 
-features, scored = evaluate._features, evaluate._scored
+extract, scores = evaluate.extract, scorer.Measure.scores
 
 def then_impatient(*words):
-    made = features(*words)
+    made = extract(*words)
     torch.distributed.set_timeout(timedelta(seconds=5))
     return made
 
-def slow(*words):
-    evaluate._scored = scored
+def slow(self, *words):
+    scorer.Measure.scores = scores
     time.sleep(8)
-    return scored(*words)
+    return scores(self, *words)
 
-evaluate._features, evaluate._scored = then_impatient, slow
+evaluate.extract, scorer.Measure.scores = then_impatient, slow
 main()
 """
 
