@@ -4,10 +4,10 @@ import pytest
 import torch
 from genzoo_vit.decoder import ViTDecoder
 
-from genzoo.model import trace
 from genzoo.recipe import read
 from genzoo.run import build_parts
 from genzoo.testing import conformance
+from genzoo.tracing import trace
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "vit_digits.yaml"
 
@@ -22,7 +22,7 @@ def test_recipe_fits_together():
 
 def test_two_plugins_share_a_split_head():
     pytest.importorskip("genzoo_stylegan")
-    stages = trace(read(RECIPE.with_name("vit_stylegan_digits.yaml")).model, (1, 32, 32))
+    stages = trace(read(RECIPE.with_name("vit_stylegan_digits.yaml")).model, (1, 32, 32)).stages
     assert stages["heads/split y1"] == stages["heads/split y2"] == (1, 32, 32)
 
 
