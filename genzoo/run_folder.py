@@ -239,7 +239,7 @@ class RunFolder:
 
     def keep_scores(self, recipe: Recipe) -> None:
         """Scores that were made with other settings than the recipe's stay in metrics-1.json, metrics-2.json, ..."""
-        before = self.recipe()
+        before = self.recipe(plugins=[plugin for plugin in recipe.plugins if plugin in executed])
         changed = (before.evaluation, before.samplers) != (recipe.evaluation, recipe.samplers)
         if changed and "scores" in (old := self.metrics()):
             kept = next(path for n in count(1) if not (path := self.path / f"metrics-{n}.json").exists())
