@@ -4,11 +4,11 @@ import dataclasses
 import math
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from genzoo.config import Config, build, part
-from genzoo.heads.likelihood import MAX_STD, Parameters, edges, log_normal_mass
+from genzoo.config import build, part
+from genzoo.heads.likelihood import MAX_STD, Parameters, ScaleConfig, edges, log_normal_mass
 from genzoo.parts import Composition, Shape
 from genzoo.registry import DECODERS, HEADS
 
@@ -21,7 +21,7 @@ class GaussianHead(nn.Module):
     then `reconstruction: likelihood` of the objective; with a scale for the image it is sigma-VAE's (arXiv 2006.13202).
     """
 
-    class Config(Config):
+    class Config(ScaleConfig):
         head: part(HEADS) = {"name": "single"}
         scale: Literal["image", "channel", "pixel"] = Field("image", description="what has a scale of its own")
         decoder: part(DECODERS) | None = Field(
@@ -30,12 +30,6 @@ class GaussianHead(nn.Module):
         std: float = Field(0.1, gt=0, le=MAX_STD, description="scale at the beginning, of grey levels in [0, 1]")
         min_std: float = Field(0.002, gt=0, le=1, description="smallest scale: pixels that never move need one")
         discretised: bool = Field(False, description="the mass of the 256 levels instead of a density on [0, 1]")
-
-        @model_validator(mode="after")
-        def _decoder_by_pixel(self):
-            if self.decoder is not None and self.scale != "pixel":
-                raise ValueError(f"scale: {self.scale} is learned as it is; `decoder` needs scale: pixel")
-            return self
 
     def __init__(self, config: Config, in_shape: Shape, image_shape: Shape):
         super().__init__()

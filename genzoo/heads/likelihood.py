@@ -1,6 +1,7 @@
 """What heads with a likelihood share: the levels of an image, and a scale beside the inner head's image."""
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -12,6 +13,16 @@ from genzoo.registry import DECODERS
 FAR = 1e4  # finite: infinity times a gradient of 0 is no number
 MAX_STD = 10.0  # of grey levels in [0, 1]: as good as uniform
 HALF = 1 / 510  # of the distance between two of the 256 levels in [0, 1]
+
+
+class ScaleConfig(Config):
+    """Options of a head that learns the scale of its pixels' density: `scale`, and for pixels a `decoder`."""
+
+    @model_validator(mode="after")
+    def _decoder_by_pixel(self):
+        if self.decoder is not None and self.scale != "pixel":
+            raise ValueError(f"scale: {self.scale} is learned as it is; `decoder` needs scale: pixel")
+        return self
 
 
 class Parameters(nn.Module):

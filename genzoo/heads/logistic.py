@@ -5,11 +5,11 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from genzoo.config import Config, build, part
-from genzoo.heads.likelihood import MAX_STD, Parameters, edges, log_logistic_mass
+from genzoo.config import build, part
+from genzoo.heads.likelihood import MAX_STD, Parameters, ScaleConfig, edges, log_logistic_mass
 from genzoo.parts import Composition, Shape
 from genzoo.registry import DECODERS, HEADS
 
@@ -21,7 +21,7 @@ class LogisticHead(nn.Module):
     image, at offsets whose weighted mean is 0; with one there is no offset.
     """
 
-    class Config(Config):
+    class Config(ScaleConfig):
         head: part(HEADS) = {"name": "single"}
         num_components: int = Field(1, ge=1, le=64, description="logistics k of the mixture")
         scale: Literal["image", "channel", "pixel"] = Field(
@@ -32,12 +32,6 @@ class LogisticHead(nn.Module):
         )
         std: float = Field(0.1, gt=0, le=MAX_STD, description="scale at the beginning, of grey levels in [0, 1]")
         min_std: float = Field(0.001, gt=0, le=1, description="smallest scale")
-
-        @model_validator(mode="after")
-        def _decoder_by_pixel(self):
-            if self.decoder is not None and self.scale != "pixel":
-                raise ValueError(f"scale: {self.scale} is learned as it is; `decoder` needs scale: pixel")
-            return self
 
     def __init__(self, config: Config, in_shape: Shape, image_shape: Shape):
         super().__init__()
