@@ -20,7 +20,8 @@ from pathlib import Path
 from genzoo.cache import cache_dir
 from genzoo.errors import UserError, reason
 from genzoo.files import replacing, sha256
-from genzoo.registry import KINDS, Registry, outside
+from genzoo.installed import outside
+from genzoo.registry import KINDS, Registry
 
 log = logging.getLogger("genzoo")
 MAX_BYTES, MAX_FILES = 64 << 20, 2000  # of a plugin: whoever names a folder of data is told

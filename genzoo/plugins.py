@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from genzoo.errors import UserError, reason, suggestion
 from genzoo.plugin_files import load_file, parts_of
-from genzoo.registry import KINDS, Entry, entry_points
+from genzoo.installed import entry_points
+from genzoo.registry import KINDS, Entry
 
 
 @dataclass

@@ -41,6 +41,7 @@ LAYERS = [
     {"images", "annotations"},
     {"files", "allocator"},
     {"registry"},
+    {"installed"},
     {"parts"},
     {"errors"},
 ]
