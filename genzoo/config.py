@@ -9,8 +9,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError, to_jsonable_python
 
 from genzoo.annotations import OneOf, alternatives, annotation_of, exact, words
+from genzoo.contracts import lacking
 from genzoo.errors import UserError, quoted, reason, suggestion
-from genzoo.parts import lacking
 from genzoo.registry import Registry
 
 

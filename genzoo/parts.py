@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 T = TypeVar("T")
 
 
-# What a part can need of its partners, in the words of messages; `offers` of genzoo/partners.py finds what is there.
+# What a part can need of its partners, in the words of messages; genzoo/tracing.py finds what is there.
 CAPABILITIES = {
     "kl": "a latent with a KL divergence",
     "kl of every element": "a latent whose KL divergence is known for every element",
@@ -273,33 +273,3 @@ class Metric(Protocol):
 
     def score(self, real: Side, fake: Side, seed: int) -> dict[str, dict]:
         """Each name in `lower` -> {"value": float, and whatever else has to be stated with it}, in JSON's types."""
-
-
-PROTOCOLS: dict[str, type] = {
-    "encoders": Encoder,
-    "latents": Latent,
-    "priors": Prior,
-    "decoders": Decoder,
-    "heads": Head,
-    "objectives": Objective,
-    "terms": Term,
-    "samplers": Sampler,
-    "datasets": Dataset,
-    "features": Features,
-    "metrics": Metric,
-}
-
-
-def lacking(kind: str, part: object) -> str:
-    """What a part lacks of its kind's contract, in words; empty when all is there."""
-    protocol = PROTOCOLS[kind]
-    methods = [name for name in vars(protocol) if name == "__call__" or name[0] != "_"]
-    for member in (*protocol.__annotations__, *methods):
-        if not hasattr(part, member):
-            return f"it has no `{member}`, which the contract genzoo.parts.{protocol.__name__} asks for"
-        value = getattr(part, member)
-        if protocol.__annotations__.get(member) == "Shape" and not (
-            isinstance(value, tuple) and value and all(isinstance(size, int) and size > 0 for size in value)
-        ):
-            return f"its `{member}` is {value!r}, not a tuple of positive sizes without the batch (a single one: (n,))"
-    return ""

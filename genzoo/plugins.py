@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genzoo.errors import UserError, reason, suggestion
-from genzoo.plugin_files import load_file, parts_of
 from genzoo.installed import entry_points
+from genzoo.plugin_files import load_file, parts_of
 from genzoo.registry import KINDS, Entry
 
 

@@ -97,12 +97,12 @@ def _run(
     from genzoo.evaluation.drawing import panel
     from genzoo.evaluation.extractor import missing
     from genzoo.evaluation.images import read
+    from genzoo.training.preflight import planned_checkpoint_bytes, refuse_settings
     from genzoo.training.step import Step
-    from genzoo.training.trainer import check as check_training
-    from genzoo.training.trainer import planned_checkpoint_bytes, train
+    from genzoo.training.trainer import train
 
     parts = build_parts(recipe)
-    check_training(recipe.train)
+    refuse_settings(recipe.train)
     begins = not resume or folder.step() is None
     with launch.first("prepared"):
         if launch.is_main:

@@ -42,6 +42,7 @@ LAYERS = [
     {"files", "allocator"},
     {"registry"},
     {"installed"},
+    {"contracts"},
     {"parts"},
     {"errors"},
 ]

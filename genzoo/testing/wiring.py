@@ -36,6 +36,16 @@ def make(subject: Subject, **options: Any) -> tuple[nn.Module, Tensor]:
     return subject.build(**wiring, **options), batch(subject, wiring)
 
 
+def disturbed(subject: Subject) -> tuple[nn.Module, Tensor]:
+    """A part in eval mode with noise on its weights, which may begin at zero or in balance, and a batch for it."""
+    part, x = make(subject)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in part.parameters():
+            p.add_(torch.randn(p.shape, generator=generator))
+    return part.eval(), x
+
+
 def batch(subject: Subject, wiring: dict[str, Shape]) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     draw = torch.rand if subject.kind == "encoders" else torch.randn

@@ -7,7 +7,7 @@ needs no random state, and neither panels nor measurements between steps can cha
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genzoo.errors import Interrupted, UserError, reason, suggestion
+from genzoo.errors import Interrupted, UserError, reason
 from genzoo.training import checkpoint
 from genzoo.training.config import TrainConfig
 from genzoo.training.log import Log, averages, last_epoch
-from genzoo.training.optimizer import check_optimizer
+from genzoo.training.preflight import refuse_settings
 from genzoo.training.profile import profiling, stage
-from genzoo.training.sharding import check_sharding, whole
+from genzoo.training.sharding import whole
 from genzoo.training.signals import Signals, resume_command
 from genzoo.training.state import State
 from genzoo.training.step import Step, seed_step
@@ -30,23 +30,6 @@ from genzoo.training.step import Step, seed_step
 log = logging.getLogger("genzoo")
 
 Panel = Callable[[nn.Module, int], "dict[str, Path] | None"]
-
-
-def check(config: TrainConfig) -> None:
-    """Refuse, before anything is spent, what the schema cannot know: optimizers and trackers that are not installed."""
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-    check_optimizer(config.optimizer)
-    check_sharding(config)
-    available = {str(name) for name in get_available_trackers()}
-    for name in config.trackers:
-        if name not in LOGGER_TYPE_TO_CLASS:
-            known = ", ".join(LOGGER_TYPE_TO_CLASS)
-            raise UserError(
-                f"train.trackers: no tracker '{name}'{suggestion(name, LOGGER_TYPE_TO_CLASS)} (known: {known})"
-            )
-        if name not in available:
-            raise UserError(f"train.trackers: {name} is not installed; pip install {name}, or remove it")
 
 
 def train(
@@ -76,7 +59,7 @@ def train(
     """
     from accelerate.utils.memory import should_reduce_batch_size
 
-    check(config)
+    refuse_settings(config)
     step.refuse(rows)
     try:
         state = State(step, rows, config, Path(folder), seed, resume, metadata or {})
@@ -294,16 +277,6 @@ def summarize(state: State) -> dict[str, Any]:
         **({"best_checkpoint": best.name} if best else {}),
         "device": torch.cuda.get_device_name(state.device) if on_gpu else state.device.type,
     }
-
-
-def planned_checkpoint_bytes(modules: Iterable[nn.Module], config: TrainConfig) -> int:
-    """Disk space that checkpoints of model, objective and terms need, with two tensors a weight for Adam."""
-    modules = nn.ModuleList(modules)
-    weights = sum(parameter.nbytes for parameter in modules.parameters())
-    buffers = sum(buffer.nbytes for buffer in modules.buffers())
-    copies = 1 if config.ema is None else 2
-    kept = config.keep + (config.keep_best is not None)
-    return (kept + 1) * (copies * (weights + buffers) + 2 * weights)  # a new one is whole before the oldest goes
 
 
 def _due(step: int, every: int) -> bool:

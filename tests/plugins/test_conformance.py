@@ -10,7 +10,7 @@ from genzoo.config import config_of
 from genzoo.errors import UserError
 from genzoo.plugin_files import load_file
 from genzoo.registry import KINDS
-from genzoo.testing import assembled, conformance, examine, images, learning, networks, options
+from genzoo.testing import assembled, conformance, examine, images, latents, learning, networks, options
 from genzoo.testing.subject import DoesNotApply, Mismatch, Subject
 from genzoo.testing.wiring import WIRINGS, accepted
 
@@ -300,8 +300,8 @@ ONE_BY_ONE = """for _ in range(max(0, 5 - start)):
         (OBJECTIVE, learning.objective_state, "mse + ", "mse * self.tick() + ", "keep what changes in buffers"),
         (OBJECTIVE, learning.objective_bfloat16, "loss, ", "loss.bfloat16(), ", "a float32 loss"),
         (LATENT, networks.gradients, DRAW, f"with torch.no_grad(): {DRAW}", "through `sample` alone"),
-        (LATENT, networks.moments, "variance.sqrt()", "variance", "1000 draws with the variance"),
-        (LATENT, networks.moments, "self.mean + ", "2 * self.mean + ", "1000 draws with the mean"),
+        (LATENT, latents.moments, "variance.sqrt()", "variance", "1000 draws with the variance"),
+        (LATENT, latents.moments, "self.mean + ", "2 * self.mean + ", "1000 draws with the mean"),
         (SAMPLER, learning.sampler_state, "", "", "after the round trip|mean"),
         (SAMPLER, learning.unfitted, "", "", "UserError|mean"),
         (SAMPLER, learning.draws, "generator=generator)", "generator=generator).double()", "float32"),

@@ -13,7 +13,8 @@ from torch import nn
 
 from genzoo.errors import Interrupted, UserError
 from genzoo.training import checkpoint, signals
-from genzoo.training.trainer import Trainer, planned_checkpoint_bytes
+from genzoo.training.preflight import planned_checkpoint_bytes
+from genzoo.training.trainer import Trainer
 
 
 def read_log(folder):
