@@ -1,6 +1,6 @@
 import os
 
-# One thread a test: the suite's tensors are small, and threads that wait for each other cost more than they bring.
+# One thread a test, before torch is imported: the suite's tensors are small, and processes (pytest-xdist) use the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import signal
@@ -18,6 +18,13 @@ for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
 settings.register_profile("quick", max_examples=40, deadline=None)
 settings.register_profile("long", max_examples=1000, deadline=None)  # pytest --hypothesis-profile=long
 settings.load_profile("quick")
+
+
+def pytest_xdist_auto_num_workers(config):
+    """`pytest` alone takes every core, up to eight; what is named, and the long forms, run in this process."""
+    if config.args_source is pytest.Config.ArgsSource.ARGS or config.option.markexpr != "not long":
+        return 0
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), 8)
 
 
 CHROMIUM = Path("/usr/bin/chromium")
