@@ -22,8 +22,8 @@ __all__ += ["SAMPLERS", "TERMS", "Composition", "Config", "fid", "load"]
 
 if TYPE_CHECKING:
     from genzoo.config import Config
+    from genzoo.loading import load
     from genzoo.parts import Composition
-    from genzoo.run import load
     from genzoo.scoring import fid
 
 
@@ -42,7 +42,7 @@ def __getattr__(name: str):
 
         return Composition
     if name == "load":
-        from genzoo.run import load
+        from genzoo.loading import load
 
         return load
     if name == "fid":

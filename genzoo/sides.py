@@ -20,8 +20,8 @@ from genzoo.images.decode import MAX_SCORED_PIXELS, Header, look, stored
 from genzoo.images.pool import each
 from genzoo.images.tree import SUFFIXES, Tree
 from genzoo.registry import DATASETS
-from genzoo.run import drawn
 from genzoo.run_folder import RunFolder
+from genzoo.sampling import drawn
 
 LOSSY = ("JPEG", "MPO", "WEBP")
 

@@ -13,11 +13,13 @@ from genzoo.evaluation.images import quantize
 from genzoo.files import check_writable, replacing
 from genzoo.given import Given, given
 from genzoo.images.arrays import open_arrays
+from genzoo.loading import load
 from genzoo.model import Model
 from genzoo.parts import Composition
+from genzoo.preparation import build_parts, prepare_splits
 from genzoo.progress import Progress, silent
-from genzoo.run import build_parts, drawn, load, prepare_splits
 from genzoo.run_folder import RunFolder
+from genzoo.sampling import drawn
 
 BATCH, GAP = 64, 2
 NUM_SAMPLES = 12  # that are shown beside their nearest training images

@@ -124,7 +124,6 @@ def test_two_processes_never_share_a_run(tmp_path, call):
 
 @pytest.mark.parametrize("steps", [2, 3])
 def test_scores_outlast_a_scoring_that_fails_while_they_hold(finished, tmp_path, monkeypatch, steps):
-    import genzoo.evaluation.evaluate
     from genzoo.run import run
 
     def fails(*_, **__):
@@ -132,7 +131,7 @@ def test_scores_outlast_a_scoring_that_fails_while_they_hold(finished, tmp_path,
 
     folder = shutil.copytree(finished, tmp_path / "run")
     before = json.loads((folder / "metrics.json").read_text())
-    monkeypatch.setattr(genzoo.evaluation.evaluate, "evaluate", fails)
+    monkeypatch.setattr("genzoo.run_scores.evaluate", fails)
     with pytest.raises(KeyboardInterrupt):
         run(read(folder / "recipe.yaml", [f"train.steps={steps}"]), folder, resume=True)
     after = json.loads((folder / "metrics.json").read_text())
@@ -186,7 +185,7 @@ def test_an_interrupted_continuation_is_not_scored_as_the_shorter_run(finished, 
         signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr("genzoo.evaluation.drawing.panel", interrupt)
+        patch.setattr("genzoo.run.panel", interrupt)
         with pytest.raises(Interrupted):
             run_recipe(recipe, folder, resume=True)
     metrics = evaluate_run(folder)
@@ -376,7 +375,7 @@ def test_an_interrupt_while_scoring_says_how_to_go_on(call, tmp_path, monkeypatc
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("genzoo.evaluation.evaluate.evaluate", interrupted)
+    monkeypatch.setattr("genzoo.run_scores.evaluate", interrupted)
     folder = tmp_path / "with space"
     code, _, err = call("run", "svae_digits", *QUICK, *SMALL, "--out", folder)
     assert code == 130 and "genzoo: interrupted" in err

@@ -96,11 +96,12 @@ def run(
 
     Plugin files that the recipe names are executed; no other command does that unasked.
     """
-    from genzoo import run as runs
     from genzoo.cli.summary import summary
     from genzoo.recipe import read
 
     parsed = read(recipe, overrides, plugins, execute=True)
+    from genzoo import run as runs  # a recipe that is wrong is refused before the slow imports
+
     metrics = runs.run(parsed, out, resume=resume, profile=profile, command=["genzoo", *sys.argv[1:]])
     if metrics is None:  # of several processes, the main one speaks
         return
@@ -118,10 +119,10 @@ def evaluate(folder: Path, overrides: tuple, plugins: tuple, as_json: bool) -> N
     Where they change what is scored, the scores before stay in metrics-1.json, metrics-2.json, ... Several processes
     share the images: torchrun --nproc-per-node 2 -m genzoo eval RUN.
     """
-    from genzoo import run as runs
     from genzoo.cli.summary import summary
+    from genzoo.run_scores import evaluate_run
 
-    metrics = runs.evaluate_run(folder, overrides, plugins)
+    metrics = evaluate_run(folder, overrides, plugins)
     if metrics is None:  # of several processes, the main one speaks
         return
     click.echo(json.dumps(metrics, indent=2) if as_json else summary(metrics, folder))
@@ -137,9 +138,9 @@ def evaluate(folder: Path, overrides: tuple, plugins: tuple, as_json: bool) -> N
 @plugin_option
 def sample(folder: Path, num: int, out: Path, sampler: str | None, part: str, seed: int, plugins: tuple) -> None:
     """Generate PNG files from a run."""
-    from genzoo import run as runs
+    from genzoo import sampling
 
-    runs.sample(folder, num, out, sampler=sampler, part=part, seed=seed, plugins=plugins)
+    sampling.sample(folder, num, out, sampler=sampler, part=part, seed=seed, plugins=plugins)
     click.echo(f"{num} images in {out}")
 
 

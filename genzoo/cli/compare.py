@@ -48,15 +48,15 @@ def compare(
 
 def _page(folders: dict[str, Path], html: Path, plugins: tuple) -> dict[str, list[dict]]:
     """Write the page, and return the scores of every run: on a page, one that has none has its place, too."""
-    from genzoo import run as runs
     from genzoo.evaluation.ranking import entries
     from genzoo.files import check_writable
     from genzoo.reports.comparison import comparison
     from genzoo.reports.facts import read
+    from genzoo.reports.walls import walls_beside
 
     check_writable(html)
     facts = {name: read(folder, plugins) for name, folder in folders.items()}
-    comparison(facts, lambda: runs.walls_beside(folders, plugins), html)
+    comparison(facts, lambda: walls_beside(folders, plugins), html)
     click.echo(f"the page: {html}", err=True)
     return {name: entries(run.metrics) for name, run in facts.items()}
 

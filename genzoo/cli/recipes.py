@@ -68,12 +68,12 @@ def recipes_validate(recipe: str, overrides: tuple, plugins: tuple, as_json: boo
     """Check RECIPE and build its model on the meta device: shapes, parameters, memory. Reads no data."""
     gc.disable()  # almost all of this is imports, which make no garbage to look for
 
-    from genzoo import run as runs
+    from genzoo.preparation import build_parts
     from genzoo.recipe import read
     from genzoo.tracing import measure
 
     resolved = read(recipe, overrides, plugins)
-    checked = runs.build_parts(resolved)
+    checked = build_parts(resolved)
     measures = measure(resolved.model, checked.dataset.image_shape, resolved.objective, resolved.terms)
     batch = resolved.train.batch_size // resolved.train.grad_accumulation
     memory = {

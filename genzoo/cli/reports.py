@@ -25,13 +25,13 @@ def report(folder: Path, out: Path | None, floor: Path | None, twin: Path | None
     The page is one file that needs no network. A run writes it by itself at its end, unless its recipe says
     `report: false`.
     """
-    from genzoo import run as runs
     from genzoo.files import check_writable
     from genzoo.reports.report import report as write
+    from genzoo.reports.walls import walls
 
     check_writable(out or folder / "report.html")
     beside = {"floor": _scores(floor) if floor else [], "twin": twin}
-    path = write(folder, lambda: runs.walls(folder, plugins), **beside, plugins=plugins, out=out)
+    path = write(folder, lambda: walls(folder, plugins), **beside, plugins=plugins, out=out)
     click.echo(path)
 
 

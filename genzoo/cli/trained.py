@@ -108,9 +108,9 @@ def explore(folder: Path, opens: bool, plugins: tuple) -> None:
         from genzoo.explore.server import Server
     except ModuleNotFoundError as error:
         raise UserError(f"explore needs the package {error.name}: pip install 'genzoo[explore]'") from error
-    from genzoo import run as runs
+    from genzoo.explore.session import session
 
-    server = Server(runs.session(folder, plugins))
+    server = Server(session(folder, plugins))
     click.echo(server.url)
     if opens:
         click.launch(server.url)

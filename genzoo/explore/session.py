@@ -1,7 +1,8 @@
 """What the explorer's page asks of one trained model: latents in, pixels out. All values are bytes in a fixed order."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +12,11 @@ from genzoo.errors import UserError
 from genzoo.evaluation.generate import bind, encode
 from genzoo.evaluation.images import Spread, quantize, read
 from genzoo.evaluation.work import Work
+from genzoo.fitted import fitted_samplers
+from genzoo.loading import loaded
 from genzoo.parts import Composition, Sampler
+from genzoo.preparation import build_parts, prepare_splits
+from genzoo.run_folder import RunFolder
 
 NUM_IMAGES, NUM_ENCODED, NUM_VARIABLES, BATCH = 24, 512, 64, 64
 
@@ -110,6 +115,19 @@ class Session:
     def _decoded(self, z: Tensor) -> Composition:
         with torch.inference_mode():
             return self.model.decode(z.to(self.device))
+
+
+def session(folder: str | Path, plugins: Sequence[str] = ()) -> Session:
+    """What the explorer needs of a run: its model, its fitted samplers, images of its reference split.
+
+    plugins: as `load` takes them.
+    """
+    run = RunFolder(folder)
+    recipe = run.recipe(plugins=plugins)
+    parts = build_parts(recipe)
+    model, _ = loaded(run, recipe)
+    images = prepare_splits(parts, recipe)[recipe.evaluation.reference].images
+    return Session(recipe.name, model, fitted_samplers(run.path, recipe, parts.samplers), images)
 
 
 def _composes(made: Composition) -> bool:

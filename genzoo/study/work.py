@@ -80,8 +80,8 @@ def check(cells: Sequence[Cell], place: Place, execute: bool) -> None:
     execute: the plugin files that the study or the recipes name, also where no run of this user's has before.
     """
     from genzoo.plugin_files import load_named
+    from genzoo.preparation import build_parts
     from genzoo.recipe import read
-    from genzoo.run import build_parts
 
     faults: dict[str, None] = {}
     passed_over = load_named(place.study, place.named, place.plugins, execute)

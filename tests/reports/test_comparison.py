@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genzoo.reports.facts import read
-from genzoo.run import walls_beside
+from genzoo.reports.walls import walls_beside
 
 
 @pytest.fixture

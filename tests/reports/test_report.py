@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from genzoo.reports.report import report
-from genzoo.run import walls
+from genzoo.reports.walls import walls
 
 NASTY = '<script>alert("x")</script><img src=x onerror=alert(1)> \' & Жук 🎲'
 

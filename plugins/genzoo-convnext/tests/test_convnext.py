@@ -4,8 +4,8 @@ import pytest
 import torch
 from genzoo_convnext.decoder import ConvNeXtDecoder
 
+from genzoo.preparation import build_parts
 from genzoo.recipe import read
-from genzoo.run import build_parts
 from genzoo.testing import conformance
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "convnext_digits.yaml"

@@ -4,8 +4,8 @@ import pytest
 import torch
 from genzoo_pixelshuffle.decoder import PixelShuffleDecoder
 
+from genzoo.preparation import build_parts
 from genzoo.recipe import read
-from genzoo.run import build_parts
 from genzoo.testing import conformance
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "pixelshuffle_digits.yaml"

@@ -5,8 +5,8 @@ import torch
 from genzoo_stylegan.decoder import ModulatedConv, StyleGANDecoder
 from torch.nn import functional as F
 
+from genzoo.preparation import build_parts
 from genzoo.recipe import read
-from genzoo.run import build_parts
 from genzoo.testing import conformance
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "stylegan_digits.yaml"

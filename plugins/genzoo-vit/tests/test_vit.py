@@ -4,8 +4,8 @@ import pytest
 import torch
 from genzoo_vit.decoder import ViTDecoder
 
+from genzoo.preparation import build_parts
 from genzoo.recipe import read
-from genzoo.run import build_parts
 from genzoo.testing import conformance
 from genzoo.tracing import trace
 
