@@ -26,6 +26,7 @@ class Cell:
     place: str = ""
     origins: dict[str, str] = field(default_factory=dict)
     asked: str = ""  # sha256 of what the study asks for, but for the place of the data on this machine
+    steps: tuple[str, ...] = ()  # the same of the run alone, and of each program after it
 
 
 def expand(study: Study, path: Path, origins: dict[Place, str]) -> list[Cell]:
@@ -75,6 +76,7 @@ def _of_group(study: Study, group: Group, name: str, place: Place, path: Path, o
             words = {word(key, value): line for key, (value, line) in edits.items()}
             steps = [arm, *(f"{axis}={value}" for axis, value in chosen.items()), f"seed={seed}"]
             after = tuple(group.after or study.after)
+            asked, *made = _asked(file, words, [after, (), *((program,) for program in after)])
             cells.append(
                 Cell(
                     name=f"{name}/{re.sub(r'[^A-Za-z0-9_.+=-]', '-', '_'.join(steps))}",
@@ -84,7 +86,8 @@ def _of_group(study: Study, group: Group, name: str, place: Place, path: Path, o
                     after=after,
                     place=where,
                     origins=words,
-                    asked=_asked(file, words, after),
+                    asked=asked,
+                    steps=tuple(made),
                 )
             )
     return cells
@@ -106,7 +109,8 @@ def _recipe(name: str, path: Path, origin: str) -> Path:
         raise UserError(f"{origin}: {error}") from None
 
 
-def _asked(recipe: Path, words: dict[str, str], after: tuple[str, ...]) -> str:
+def _asked(recipe: Path, words: dict[str, str], programs: list[tuple[str, ...]]) -> list[str]:
+    """sha256 of the recipe with its edits and each of these lists of programs after it."""
     tree, origins = load(recipe)
     try:
         apply(tree, origins, list(words))
@@ -114,8 +118,8 @@ def _asked(recipe: Path, words: dict[str, str], after: tuple[str, ...]) -> str:
         raise UserError(located(str(error), words)) from None
     if isinstance(tree.get("data"), dict):
         tree["data"].pop("root", None)
-    text = json.dumps({"recipe": tree, "after": after}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    texts = [json.dumps({"recipe": tree, "after": after}, sort_keys=True) for after in programs]
+    return [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 
 
 def located(message: str, words: dict[str, str]) -> str:

@@ -120,7 +120,8 @@ class Work:
         num, hands = len(queue), []
         if done := len(self.cells) - num:
             log.info("%d of %d cells are done already", done, len(self.cells))
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # SIGINT, too: what a shell starts in the background ignores it, and so would its runs
+        before = {one: signal.signal(one, signal.default_int_handler) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             while queue or hands:
                 for cell in list(queue) if len(hands) < self.jobs else ():
@@ -138,7 +139,8 @@ class Work:
             self._stop(hands)
             raise
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for one, handler in before.items():
+                signal.signal(one, handler)
 
     def left(self) -> str:
         return time_left(states(self.cells, self.place.runs, self.place.facts), self.jobs)
@@ -171,8 +173,8 @@ class Work:
             file, *options = shlex.split(program)
             programs[f"after-{n}"] = [python, str(self.place.study.parent / file), str(folder), *options]
         return [
-            Step(name, command, folder.with_name(f"{folder.name}.{cell.asked[:12]}.{name}.json"))
-            for name, command in programs.items()
+            Step(name, command, folder.with_name(f"{folder.name}.{asked[:12]}.{name.partition('-')[0]}.json"))
+            for (name, command), asked in zip(programs.items(), cell.steps, strict=True)
         ]
 
     def _goes_on(self, job: Job) -> bool:

@@ -98,13 +98,16 @@ def test_a_killed_study_goes_on_and_two_shards_are_one(folder, call, caplog):
     assert scores(folder / "again-1/facts") | scores(folder / "again-2/facts") == whole
 
 
-def test_an_interrupted_study_saves_the_step_in_hand_and_goes_on_from_it(folder, call):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_study_saves_the_step_in_hand_and_goes_on_from_it(folder, call, number):
     (folder / "long.yaml").write_text(
         TINY.replace("steps: 3", "steps: 100000\n  train.log_every: 1").replace(", plain: vae_digits", "")
     )
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does to what it starts in the background
     one, run = begun("long.yaml"), folder / "runs/tiny/tiny/split_seed=0"
+    signal.signal(signal.SIGINT, before)
     wait_for(run / "train.jsonl")
-    one.send_signal(signal.SIGTERM)
+    one.send_signal(number)
     _, err = one.communicate(timeout=60)
     assert one.returncode == 130 and "go on with: genzoo study long.yaml" in err
     rows = json.loads(call("study", "long.yaml", "--plan", "--json")[1])
@@ -149,6 +152,11 @@ def test_a_third_partys_decoder_has_its_row_by_its_name_alone(folder, call):
     assert rows[2].startswith("| mlp | ") and rows[3].startswith("| third/party | ")
     first, second = (cell.strip() for cell in rows[3].split("|")[2:4])
     assert first == second and first.endswith("(1 run)")
+    runs = [event for event in events(folder / "runs/tiny") if event["step"] == "run"]
+    (folder / "tiny.yaml").write_text(study_of_decoders("mlp", "third/party") + more.replace("+more", "+other"))
+    assert call("study", "tiny.yaml")[0] == 0  # another program after it: the runs are not made again
+    assert [event for event in events(folder / "runs/tiny") if event["step"] == "run"] == runs
+    assert call("study", "tiny.yaml", "--table")[0] == 0 and "y+other" in (folder / "tiny.md").read_text()
 
 
 def study_of_decoders(*names):
