@@ -1,4 +1,4 @@
-"""Write the tables of README.md and results/README.md from the committed results: `python benchmarks/readme.py`."""
+"""Write the tables of the pages below from the committed results: `python benchmarks/readme.py`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "training.md", RESULTS / "README.md")
 MARKS = re.compile(r"(<!-- (\w+): [^\n]*-->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 COLUMNS = [
     ("vae_mnist_cpu", "y", "VAE"),
@@ -184,7 +185,7 @@ def written(text: str) -> str:
 
 
 def main() -> None:
-    for path in (ROOT / "README.md", RESULTS / "README.md"):
+    for path in PAGES:
         path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -46,7 +46,7 @@ def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = (), plugins: S
         with launch.first("prepared"):
             splits = prepare_splits(parts, recipe)
         with run.locked() if launch.is_main else nullcontext():
-            model, step = loaded(run, recipe, launch.device, parts.objective)
+            model, step = loaded(run, recipe, launch.device)
             metrics = score(model, recipe, parts, splits, run, run.trained(step), step, launch)
             if launch.is_main:  # only now: what could not be scored has not been changed
                 run.write_recipe(recipe)
@@ -85,10 +85,7 @@ def score(
                 write_panels(model, ready, images[recipe.evaluation.reference], folder.path / "panels", seed=seed,
                              device=device)  # fmt: skip
         together = replace(alone, processes=launch)
-        made = evaluate(
-            model, samplers, images, recipe.evaluation, seed=seed, work=together, skipped=skipped,
-            objective=parts.objective.to(device).eval(),
-        )  # fmt: skip
+        made = evaluate(model, samplers, images, recipe.evaluation, seed=seed, work=together, skipped=skipped)
     if not launch.is_main:
         return None
     made["protocol"]["checkpoint_step"] = step
