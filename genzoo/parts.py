@@ -126,7 +126,7 @@ class Latent(Protocol):
         """b *shape -> b *out_shape. A discrete latent takes any z, to the nearest codes first."""
 
     # Only where the latent is discrete: `num_codes: int`; `codes(z) -> b *grid`, int64 below num_codes;
-    # `vectors(codes) -> z`.
+    # `vectors(codes) -> z`. Optional: `for_more_codes: str`, the options that bring more of them into use, in words.
 
 
 class Decoder(Protocol):
@@ -155,7 +155,9 @@ class Objective(Protocol):
         """
 
     # Optional: `needs: tuple[str, ...]`, names of CAPABILITIES that the model must have, of the class or of the object;
-    # `log_prob(composition, x) -> b`, the log-likelihood it charges, nats per image, where that is a density.
+    # `log_prob(composition, x) -> b`, the log-likelihood it charges, nats per image, where that is a density;
+    # `diagnosis(means: dict[str, float]) -> str`, of the means of its scalars over the last epoch: what went wrong, and
+    # what to do about it, in one sentence that the end of a run says; "" where all is well.
 
 
 class Term(Protocol):
@@ -168,8 +170,8 @@ class Term(Protocol):
     def __call__(self, made: Pass, x: Tensor, step: Tensor, model) -> dict[str, Tensor]:
         """Scalars to log, detached but for "loss", which is added to the objective's. As of an Objective."""
 
-    # Optional: `needs`, as of an Objective; `param_groups() -> [{"params": [...], "lr": ..., "betas": ...}]`, those of
-    # its parameters that are trained in another way than the model's.
+    # Optional: `needs` and `diagnosis`, as of an Objective; `param_groups() -> [{"params": [...], "lr": ..., "betas":
+    # ...}]`, those of its parameters that are trained in another way than the model's.
 
 
 class Sampler(Protocol):

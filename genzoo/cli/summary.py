@@ -19,7 +19,7 @@ def summary(metrics: dict, folder: Path) -> str:
             f"; inactive: {latent['inactive_by_mean_variance']} by the variance of the mean (< 0.05), "
             f"{latent['inactive_by_posterior_variance']} by their posterior variance (> 0.95)"
         )
-    lines += [latent["note"]] if "note" in latent else []
+    lines += [*train.get("notes", []), *([latent["note"]] if "note" in latent else [])]
     lines += [describe(metrics["split"]), *_tables(metrics["scores"])]
     if (folder / "report.html").is_file():
         lines.append(f"all of it on one page: {folder / 'report.html'}")

@@ -4,19 +4,21 @@ import torch
 from torch import Tensor, nn
 
 MAX_SHARES, BATCH = 256, 1024
+COLLAPSED = 0.1  # perplexity over the number of codes, below which a tenth of them would do as much
 
 
 @torch.no_grad()
-def codebook_usage(latent: nn.Module, mean: Tensor) -> list[dict] | None:
-    """An entry for each level of codes (`codes(z)`, b h w, or b level h w); None where the latent has no codes.
+def codebook_usage(latent: nn.Module, mean: Tensor) -> dict:
+    """What metrics.json says of the codes: `codebook`, and `note` where they have collapsed. {} of a latent without.
 
-    mean: n *latent_shape, of the posteriors of n images. num_used: codes that any position of any image has.
-    perplexity: exp of the entropy of the shares, nats: num_codes where all are used alike, 1 where one is. shares: of
-    the MAX_SHARES most used codes, in descending order.
+    mean: n *latent_shape, of the posteriors of n images. `codebook` has an entry for each level of codes (`codes(z)`,
+    b h w, or b level h w). num_used: codes that any position of any image has. perplexity: exp of the entropy of the
+    shares, nats: num_codes where all are used alike, 1 where one is. shares: of the MAX_SHARES most used codes, in
+    descending order.
     """
     num_codes = getattr(latent, "num_codes", None)
     if not num_codes:
-        return None
+        return {}
     device = next((value.device for value in latent.state_dict().values()), mean.device)
     counts: Tensor | None = None
     for some in mean.split(BATCH):
@@ -24,7 +26,9 @@ def codebook_usage(latent: nn.Module, mean: Tensor) -> list[dict] | None:
         levels = codes.movedim(1, 0).flatten(1) if codes.ndim == 4 else codes.reshape(1, -1)
         found = torch.stack([level.bincount(minlength=num_codes) for level in levels])
         counts = found if counts is None else counts + found
-    return [_usage(level, num_codes) for level in counts]
+    usage = [_usage(level, num_codes) for level in counts]
+    note = _collapse(usage, getattr(latent, "for_more_codes", ""))
+    return {"codebook": usage, **({"note": note} if note else {})}
 
 
 def _usage(counts: Tensor, num_codes: int) -> dict:
@@ -36,3 +40,19 @@ def _usage(counts: Tensor, num_codes: int) -> dict:
         "shares": [float(f"{share:.4g}") for share in shares.sort(descending=True).values[:MAX_SHARES].tolist()],
         "num_drawn": int(counts.sum()),
     }
+
+
+def _collapse(usage: list[dict], remedy: str) -> str:
+    """What to say, and to do, where few codes carry a level; else ""."""
+    fallen = {
+        number: level for number, level in enumerate(usage, 1) if level["perplexity"] < COLLAPSED * level["num_codes"]
+    }
+    if not fallen:
+        return ""
+    number, level = min(fallen.items(), key=lambda pair: pair[1]["perplexity"])
+    where = f" of level {number}" if len(usage) > 1 else ""
+    return (
+        f"The codes collapsed: {level['num_used']:,} of {level['num_codes']:,}{where} are in use, as good as "
+        f"{level['perplexity']:.1f} that are used alike; {remedy + ', or ' if remedy else ''}use fewer codes, which "
+        "would do as much."
+    )

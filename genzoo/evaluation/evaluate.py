@@ -76,7 +76,6 @@ def evaluate(
                     ]
     if work.processes.rank > 0:
         return None
-    codebook = codebook_usage(model.latent, mean)
     return {
         "protocol": {
             "seed": seed,
@@ -90,7 +89,7 @@ def evaluate(
             "device": str(work.device),
         },
         "latent": latent_diagnostics(mean, variance, model.has_standard_normal_prior)
-        | ({"codebook": codebook} if codebook else {}),
+        | codebook_usage(model.latent, mean),
         "split": branches.summary(),
         "scores": scores,
     }

@@ -36,6 +36,8 @@ class LFQLatent(nn.Module):
         diversity: float = Field(1.0, ge=0, description="weight of the mean code's entropy against a position's own")
         temperature: float = Field(1.0, gt=0, description="of the codes' probabilities in the entropies")
 
+    for_more_codes = "raise model.latent.diversity or model.latent.entropy"
+
     def __init__(self, config: Config, in_shape: Shape):
         super().__init__()
         self.config = config

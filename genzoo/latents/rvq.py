@@ -20,6 +20,8 @@ class RVQLatent(nn.Module):
     class Config(CodebookConfig):
         num_levels: int = Field(4, ge=1, le=64, description="codebooks, each for what is left over by those before it")
 
+    for_more_codes = "raise model.latent.revive_below, or lower model.latent.dim"
+
     def __init__(self, config: Config, in_shape: Shape):
         super().__init__()
         self.num_codes, self.commitment = config.num_codes, config.commitment

@@ -18,6 +18,8 @@ class VQLatent(nn.Module):
     class Config(CodebookConfig):
         pass
 
+    for_more_codes = "raise model.latent.revive_below, or lower model.latent.dim"
+
     def __init__(self, config: Config, in_shape: Shape):
         super().__init__()
         self.num_codes, self.commitment = config.num_codes, config.commitment

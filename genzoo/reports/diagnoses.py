@@ -89,7 +89,7 @@ def latent_story(latent: dict) -> dict[str, object]:
 
 
 def codebook_story(levels: list[dict]) -> list[dict[str, object]]:
-    """Charts of how often each code is used, the most used first, a level each; collapsed: a tenth would do."""
+    """Charts of how often each code is used, the most used first, a level each."""
     made = []
     for number, level in enumerate(levels, 1):
         shares = level["shares"]
@@ -102,5 +102,5 @@ def codebook_story(levels: list[dict]) -> list[dict[str, object]]:
         alt = f"Shares of the {len(shares)} most used codes. {said}; the most used has {shares[0]:.1%}."
         svg = bars(columns, alt=alt, x_label="codes, the most used first (up: % of positions)", ticks_of_x=False,
                    x_range=(0, len(shares)), rule=(100 / level["num_codes"], "all used alike"))  # fmt: skip
-        made.append({"said": said, "svg": svg, "collapsed": level["perplexity"] < 0.1 * level["num_codes"]})
+        made.append({"said": said, "svg": svg})
     return made

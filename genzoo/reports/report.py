@@ -77,6 +77,7 @@ def _context(facts: Facts, drawn: list[Wall], floor: list[dict], twin: Facts | N
         "curves": charts,
         "sinking": any(curve.title == "gamma" for curve in charts),
         "constant": {name: number(value) for name, value in constant.items()},
+        "notes": train.get("notes", []),
         "train": {key: value for key, value in train.items() if not isinstance(value, dict | list)},
         "command": shlex.join(facts.lock["command"]) if facts.lock.get("command") else "",
         "again": f"genzoo run {shlex.quote(str(facts.folder / 'recipe.yaml'))} --out NEW_FOLDER",

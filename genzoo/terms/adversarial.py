@@ -1,5 +1,6 @@
 """A critic that tells reconstructions from images, and a model that learns to pass."""
 
+import math
 from typing import Literal
 
 import torch
@@ -12,6 +13,8 @@ from genzoo.config import Config, build, part
 from genzoo.layers import FromFeatures
 from genzoo.parts import Pass, Shape
 from genzoo.registry import ENCODERS
+
+WON = 0.05  # share of its loss at chance below which a critic is sure of all it sees
 
 
 class Adversarial(nn.Module):
@@ -63,6 +66,16 @@ class Adversarial(nn.Module):
             loss = loss + begun * 0.5 * config.r1 * gradient.square().flatten(1).sum(1).mean()
         scalars = {"model": share, "critic": critic, "real": real.mean(), "fake": fake.mean()}
         return {"loss": loss, **{name: value.detach() for name, value in scalars.items()}}
+
+    def diagnosis(self, means: dict[str, float]) -> str:
+        chance = 2.0 if self.config.loss == "hinge" else 2 * math.log(2)
+        if means["critic"] >= WON * chance:
+            return ""
+        return (
+            f"The critic has won: it tells reconstructions from images nearly always (loss {means['critic']:.3f}; at "
+            f"chance {chance:.2f}), so that the model learns little from it; raise the adversarial term's r1, lower "
+            "its lr, or give it a smaller critic."
+        )
 
     @staticmethod
     def _balance(loss: Tensor, share: Tensor, image: Tensor) -> Tensor:

@@ -167,7 +167,7 @@ def truncate(path: Path, step: int) -> None:
     write_text(path, "".join(json.dumps(line) + "\n" for line in read_lines(path) if line["step"] <= step))
 
 
-def last_epoch(path: Path, steps_per_epoch: float, names: tuple[str, ...]) -> dict[str, float | None]:
+def last_epoch(path: Path, steps_per_epoch: float) -> dict[str, float]:
     """Scalars of train.jsonl averaged over the steps of the last epoch (its whole intervals; at least the last one)."""
     lines = read_lines(path)
     starts = [0, *(line["step"] for line in lines)]
@@ -175,8 +175,8 @@ def last_epoch(path: Path, steps_per_epoch: float, names: tuple[str, ...]) -> di
     spans = [(line["step"] - start, line) for start, line in zip(starts, lines, strict=False)]
     spans = [(steps, line) for steps, line in spans if line["step"] - steps >= first] or spans[-1:]
 
-    def mean(name: str) -> float | None:
+    def mean(name: str) -> float:
         found = [(steps, line[name]) for steps, line in spans if name in line]
-        return math.fsum(steps * value for steps, value in found) / sum(steps for steps, _ in found) if found else None
+        return math.fsum(steps * value for steps, value in found) / sum(steps for steps, _ in found)
 
-    return {name: mean(name) for name in names}
+    return {name: mean(name) for _, line in spans for name in line}

@@ -2,9 +2,10 @@
 
 What `train` is given to train is a step: an nn.Module called with a batch of rows and the clock (0-d, optimizer steps
 done) for scalars to log, "loss" with its graph among them. `parts` are the modules that a checkpoint holds, by name;
-"model" is the one that may be averaged. `refuse(rows)` raises UserError for data that are not its own. Any module in it
-may offer `param_groups() -> [{"params": [...], "lr": float | None, "betas": tuple | None}]`, those of its parameters
-that are trained in another way than the rest (genzoo.training.optimizer).
+"model" is the one that may be averaged. `refuse(rows)` raises UserError for data that are not its own; `diagnoses`,
+which it need not have, says at the end what went wrong. Any module in it may offer
+`param_groups() -> [{"params": [...], "lr": float | None, "betas": tuple | None}]`, those of its parameters that are
+trained in another way than the rest (genzoo.training.optimizer).
 """
 
 import random
@@ -47,6 +48,15 @@ class Step(nn.Module):
     def refuse(self, rows: np.ndarray) -> None:
         if rows.ndim != 4 or rows.dtype != np.uint8:
             raise UserError(f"training needs uint8 images, n h w c; got {rows.dtype} {rows.shape}")
+
+    def diagnoses(self, means: Mapping[str, float]) -> list[str]:
+        """What objective and terms have to say of scalars that were so, on average, when training ended."""
+        told = [(self.objective, means)]
+        for name, term in zip(self.term_names, self.terms, strict=True):
+            own = {key.removeprefix(f"{name}."): value for key, value in means.items() if key.startswith(f"{name}.")}
+            told.append((term, own | {"loss": means[name]}))
+        said = (part.diagnosis(seen) for part, seen in told if hasattr(part, "diagnosis"))
+        return [sentence for sentence in said if sentence]
 
     def forward(self, images: Tensor, step: Tensor) -> dict[str, Tensor]:
         """images: uint8 b h w c; step: 0-d, optimizer steps done. Returns the scalars of objective and terms.

@@ -262,7 +262,8 @@ class Trainer:
 def summarize(state: State) -> dict[str, Any]:
     """What metrics.json says about training."""
     batch_size, parameters = state.config.batch_size, state.given.parts["model"].parameters()
-    last = last_epoch(state.folder / "train.jsonl", len(state.feed.rows) / batch_size, ("mse", "kl"))
+    last = last_epoch(state.folder / "train.jsonl", len(state.feed.rows) / batch_size)
+    notes = state.given.diagnoses(last) if hasattr(state.given, "diagnoses") else []
     on_gpu = state.device.type == "cuda"
     best = state.config.keep_best and checkpoint.best(state.folder, state.config.keep_best)
     return {
@@ -270,12 +271,13 @@ def summarize(state: State) -> dict[str, Any]:
         "steps": state.done,
         "images_per_s": state.done * batch_size / state.seconds,
         "seconds": state.seconds,
-        "reconstruction_mse": last["mse"],
-        "kl": last["kl"],
+        "reconstruction_mse": last.get("mse"),
+        "kl": last.get("kl"),
         "precision": state.precision,
         **(state.compilations.summary() if state.compilations else {}),
         **({"best_checkpoint": best.name} if best else {}),
         "device": torch.cuda.get_device_name(state.device) if on_gpu else state.device.type,
+        **({"notes": notes} if notes else {}),
     }
 
 

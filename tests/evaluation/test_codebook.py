@@ -19,7 +19,7 @@ def latent(num_codes):
 def test_every_position_of_every_image_counts(grid, monkeypatch):
     monkeypatch.setattr(codebook, "BATCH", 7)
     z = torch.randint(3, 40, (50, *grid), generator=torch.Generator().manual_seed(0)).float()
-    levels = codebook_usage(latent(64), z)
+    levels = codebook_usage(latent(64), z)["codebook"]
     rows = z.numpy().reshape(50, -1, 20)
     assert len(levels) == rows.shape[1]
     for k, level in enumerate(levels):
@@ -34,8 +34,19 @@ def test_every_position_of_every_image_counts(grid, monkeypatch):
 
 @pytest.mark.parametrize("codes, perplexity", [(torch.zeros(9, 2, 2), 1), (torch.arange(16.0).view(4, 2, 2), 16)])
 def test_perplexity_of_one_code_and_of_all_alike(codes, perplexity):
-    assert codebook_usage(latent(16), codes)[0]["perplexity"] == pytest.approx(perplexity)
+    assert codebook_usage(latent(16), codes)["codebook"][0]["perplexity"] == pytest.approx(perplexity)
 
 
 def test_a_continuous_latent_has_no_codebook():
-    assert codebook_usage(SimpleNamespace(), torch.zeros(3, 4)) is None
+    assert codebook_usage(SimpleNamespace(), torch.zeros(3, 4)) == {}
+
+
+@pytest.mark.parametrize("levels, said", [([64], ""), ([5], "5 of 64 are in use"), ([64, 3], "3 of 64 of level 2")])
+def test_codes_that_collapsed_are_said_with_the_remedy(levels, said):
+    codes = torch.stack([torch.arange(960.0).view(60, 4, 4) % num for num in levels], 1)
+    few = latent(64)
+    few.for_more_codes = "raise model.latent.this"
+    found = codebook_usage(few, codes)
+    assert bool(said) == ("note" in found)
+    if said:
+        assert said in found["note"] and "raise model.latent.this, or use fewer codes" in found["note"]

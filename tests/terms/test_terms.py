@@ -74,6 +74,18 @@ def test_before_its_start_nothing_moves():
     assert any(p.grad.any() for p in term.parameters()) and any(p.grad.any() for p in model.head.parameters())
 
 
+@pytest.mark.parametrize(("loss", "chance"), [("hinge", 2.0), ("non_saturating", 2 * torch.tensor(2.0).log().item())])
+def test_a_critic_that_has_won_is_said_with_the_remedy(loss, chance):
+    term, model = make("adversarial", critic={"name": "conv", "base_dim": 2}, loss=loss), small_model()
+    for layer in term.critic[1:].modules():
+        for parameter in layer.parameters(recurse=False):
+            torch.nn.init.zeros_(parameter)  # it can tell nothing
+    _, scalars = charge(term, model)
+    assert scalars["critic"].item() == pytest.approx(chance)
+    assert term.diagnosis({name: value.item() for name, value in scalars.items()}) == ""
+    assert "r1" in term.diagnosis({"critic": 0.02 * chance}) and "has won" in term.diagnosis({"critic": 0.02 * chance})
+
+
 def test_the_critic_asks_for_a_rate_of_its_own():
     (group,) = make("adversarial", lr=3e-4, betas=[0.5, 0.9]).param_groups()
     assert group["lr"] == 3e-4 and group["betas"] == (0.5, 0.9) and len(group["params"]) > 4

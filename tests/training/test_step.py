@@ -19,6 +19,23 @@ def test_batch_norm_is_synchronized_between_gpus_with_the_same_state(toy):
     assert after.keys() == before.keys() and all(after[name].equal(before[name]) for name in before)
 
 
+class Says(nn.Module):
+    def __init__(self, name, low):
+        super().__init__()
+        self.name, self.low = name, low
+
+    def diagnosis(self, means):
+        return f"{self.name} is {means[self.low]}" if means[self.low] < 1 else ""
+
+
+def test_each_part_has_its_say_on_its_own_scalars(toy):
+    terms = {"one": Says("one", "x"), "two": Says("two", "loss"), "silent": nn.Identity()}
+    step = Step(toy[0], Says("all", "kl"), terms)
+    means = {"kl": 5.0, "x": 0.1, "one": 3.0, "one.x": 0.5, "two": 0.25, "silent": 0.0}
+    assert step.diagnoses(means) == ["one is 0.5", "two is 0.25"]
+    assert step.diagnoses({**means, "kl": 0.0, "one.x": 2.0, "two": 2.0}) == ["all is 0.0"]
+
+
 def test_batch_norm_cannot_be_synchronized_on_cpus(toy):
     with pytest.raises(UserError, match=r"train\.sync_batch_norm: .* GPUs only"):
         synchronize_batch_norm(Step(*toy, channels_last=True), torch.device("cpu"), 2)

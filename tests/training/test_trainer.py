@@ -49,6 +49,14 @@ def test_a_run(tmp_path, run):
     assert not model.training
 
 
+def test_what_a_part_says_of_the_last_epoch_is_kept(tmp_path, run, toy, monkeypatch):
+    kind = type(toy[1])
+    monkeypatch.setattr(kind, "diagnosis", lambda self, means: f"{sorted(means)[:2]}", raising=False)
+    assert run(tmp_path / "ill", steps=4)[2]["notes"] == ["['beta', 'ema']"]
+    monkeypatch.setattr(kind, "diagnosis", lambda self, means: "")
+    assert "notes" not in run(tmp_path / "well", steps=4)[2]
+
+
 def test_the_last_epoch_is_averaged_by_steps(tmp_path, run):
     result = run(tmp_path, batch_size=5, log_every=3, steps=20)[2]  # an epoch: 7.4 steps; lines at ..., 15, 18, 20
     last = read_log(tmp_path)[-2:]
