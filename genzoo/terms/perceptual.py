@@ -44,7 +44,8 @@ class Perceptual(nn.Module):
 
     def _frozen(self, device: torch.device) -> nn.Module:
         if not self._extractor or self._extractor[0] != device:
-            with torch.random.fork_rng(devices=[]):  # a step draws the same numbers whether or not it is the first
+            # A step draws the same numbers whether or not it is the first; to trace shapes, too, weights are read.
+            with torch.random.fork_rng(devices=[]), torch.device("cpu"):
                 self._extractor = (device, build(FEATURES, self.config.features).to(device).eval())
         return self._extractor[1]
 

@@ -216,3 +216,10 @@ def test_validate_takes_seconds():
         if seconds[-1] < 8:
             break
     assert min(seconds) < 8  # 5 s on an idle machine; cores shared with other work take longer
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["kl_celeba", "vqgan_celeba"])
+def test_a_recipe_with_frozen_networks_is_checked_in_silence(name, call):
+    code, out, err = call("recipes", "validate", name)
+    assert code == 0 and "trainable parameters" in out and err == ""
