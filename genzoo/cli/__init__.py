@@ -2,28 +2,57 @@
 
 import atexit
 import gc
-import json
 import logging
 import sys
 import traceback
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
 import click
 
 from genzoo import __version__
 from genzoo.allocator import keep_freed_memory
-from genzoo.cli.cache import cache
-from genzoo.cli.compare import compare
-from genzoo.cli.data import data
-from genzoo.cli.options import as_json, complete_recipe, plugin_option
-from genzoo.cli.parts import check, list_parts, list_plugins, new, show
-from genzoo.cli.recipes import recipes
-from genzoo.cli.reports import report
-from genzoo.cli.scores import fid, neighbors, stats
-from genzoo.cli.study import study
-from genzoo.cli.trained import decode, encode, explore, panels, reconstruct
 from genzoo.errors import Interrupted, UserError, plain
 from genzoo.training.signals import interrupt_on_signals
+
+COMMANDS = {
+    "cache": "cache:cache",
+    "check": "parts:check",
+    "compare": "compare:compare",
+    "data": "data:data",
+    "decode": "trained:decode",
+    "encode": "trained:encode",
+    "eval": "run:evaluate",
+    "explore": "trained:explore",
+    "fid": "scores:fid",
+    "list": "parts:list_parts",
+    "neighbors": "scores:neighbors",
+    "new": "parts:new",
+    "panels": "trained:panels",
+    "plugins": "parts:list_plugins",
+    "recipes": "recipes:recipes",
+    "reconstruct": "trained:reconstruct",
+    "report": "reports:report",
+    "run": "run:run",
+    "sample": "run:sample",
+    "show": "parts:show",
+    "stats": "scores:stats",
+    "study": "study:study",
+}
+
+
+class Commands(Mapping[str, click.Command]):
+    """By name. The module of a command is imported when the command is asked for."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        module, _, attribute = COMMANDS[name].partition(":")
+        return getattr(import_module(f"genzoo.cli.{module}"), attribute)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
 
 
 class Plain(logging.Formatter):
@@ -70,7 +99,7 @@ def main() -> None:
         sys.exit(1)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(commands=Commands(), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="genzoo")
 @click.option("--trust-weights", multiple=True, metavar="SHA256", help="Run the TorchScript file of this sha256, too.")
 def cli(trust_weights: tuple[str, ...]) -> None:
@@ -79,90 +108,3 @@ def cli(trust_weights: tuple[str, ...]) -> None:
         from genzoo.features import inception
 
         inception.trusted.update(trust_weights)
-
-
-@cli.command()
-@click.argument("recipe", shell_complete=complete_recipe)
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--out", type=click.Path(path_type=Path), help="Run folder. [default: runs/NAME]")
-@click.option("--resume", is_flag=True, help="Go on from the newest checkpoint of the run folder.")
-@click.option("--profile", is_flag=True, help="Record where the time of some steps goes, in the run folder.")
-@plugin_option
-@as_json
-def run(
-    recipe: str, overrides: tuple, out: Path | None, resume: bool, profile: bool, plugins: tuple, as_json: bool
-) -> None:
-    """Train, sample, score and draw what RECIPE describes (a file, or the name of a shipped recipe).
-
-    Plugin files that the recipe names are executed; no other command does that unasked.
-    """
-    from genzoo.cli.summary import summary
-    from genzoo.recipe import read
-
-    parsed = read(recipe, overrides, plugins, execute=True)
-    from genzoo import run as runs  # a recipe that is wrong is refused before the slow imports
-
-    metrics = runs.run(parsed, out, resume=resume, profile=profile, command=["genzoo", *sys.argv[1:]])
-    if metrics is None:  # of several processes, the main one speaks
-        return
-    click.echo(json.dumps(metrics, indent=2) if as_json else summary(metrics, out or runs.default_folder(parsed)))
-
-
-@cli.command("eval")
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@plugin_option
-@as_json
-def evaluate(folder: Path, overrides: tuple, plugins: tuple, as_json: bool) -> None:
-    """Score a finished or interrupted run again; KEY=VALUE may change `evaluation`, `samplers` and `data.root`.
-
-    Where they change what is scored, the scores before stay in metrics-1.json, metrics-2.json, ... Several processes
-    share the images: torchrun --nproc-per-node 2 -m genzoo eval RUN.
-    """
-    from genzoo.cli.summary import summary
-    from genzoo.run_scores import evaluate_run
-
-    metrics = evaluate_run(folder, overrides, plugins)
-    if metrics is None:  # of several processes, the main one speaks
-        return
-    click.echo(json.dumps(metrics, indent=2) if as_json else summary(metrics, folder))
-
-
-@cli.command()
-@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--num", type=click.IntRange(min=1), required=True, help="Number of images.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the PNG files.")
-@click.option("--sampler", help="A sampler of the run's recipe. [default: its first]")
-@click.option("--part", default="y", show_default=True, help="y, or a branch or map by name (y1, y2, sigma).")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@plugin_option
-def sample(folder: Path, num: int, out: Path, sampler: str | None, part: str, seed: int, plugins: tuple) -> None:
-    """Generate PNG files from a run."""
-    from genzoo import sampling
-
-    sampling.sample(folder, num, out, sampler=sampler, part=part, seed=seed, plugins=plugins)
-    click.echo(f"{num} images in {out}")
-
-
-for command in (
-    study,
-    reconstruct,
-    encode,
-    decode,
-    panels,
-    explore,
-    report,
-    fid,
-    stats,
-    neighbors,
-    compare,
-    cache,
-    list_parts,
-    show,
-    list_plugins,
-    new,
-    check,
-    recipes,
-    data,
-):
-    cli.add_command(command)
