@@ -46,11 +46,6 @@ class RunFolder:
     def __str__(self) -> str:
         return str(self.path)
 
-    def is_run(self) -> bool:
-        """Whether a run lives there: a folder of anything may hold a recipe.yaml."""
-        kept = all((self.path / name).is_file() for name in ("recipe.yaml", "lock.json"))
-        return kept and any((self.path / "checkpoints").glob("step-*"))
-
     # --- who may write ---
 
     def locked(self) -> AbstractContextManager[None]:

@@ -383,6 +383,6 @@ def test_an_interrupt_while_scoring_says_how_to_go_on(call, tmp_path, monkeypatc
 
 
 def test_what_costs_is_made_last(finished, call, monkeypatch):
-    monkeypatch.setattr("genzoo.sides.drawn", lambda *_, **__: pytest.fail("sampled before the typo was seen"))
+    monkeypatch.setattr("genzoo.sides.run.drawn", lambda *_, **__: pytest.fail("sampled before the typo was seen"))
     code, _, err = call("fid", finished, "nowhere", "--metric", "fd")
     assert code == 2 and "there is no nowhere" in err

@@ -9,7 +9,8 @@ from genzoo.config import Config
 from genzoo.data.files import Root, identify
 from genzoo.data.size import pixels, sides
 from genzoo.errors import UserError
-from genzoo.images.arrays import Array, Pictures, layout_of, open_arrays, unfit
+from genzoo.images.arrays import Array, Pictures, open_arrays
+from genzoo.images.pixels import layout_of, unfit
 from genzoo.parts import Shape
 
 # Arrays that are a split by their name, in any case: plain, Keras and MedMNIST habits.

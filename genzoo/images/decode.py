@@ -14,9 +14,9 @@ from PIL import Image, UnidentifiedImageError
 
 from genzoo.allocator import return_freed_memory
 from genzoo.errors import UserError
-from genzoo.images.arrays import DEFLATE_RATIO, eight_bits
+from genzoo.images.pixels import DEFLATE_RATIO, eight_bits
 from genzoo.images.pool import BUDGET
-from genzoo.images.tree import CorruptFile
+from genzoo.images.tree import CorruptFile, Tree
 from genzoo.parts import Shape
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # not all that Pillow reads: some run programs
@@ -129,6 +129,16 @@ def look(data: bytes) -> Header | str:
         return f"no image of the formats {', '.join(FORMATS)}"
     except Exception as error:
         return str(error)
+
+
+def look_at(tree: Tree, name: str) -> Header | str:
+    """`look` at a file of a tree; here and not where it is called, for worker processes import no more than this."""
+    return look(tree.read(name))
+
+
+def stored_of(tree: Tree, name: str) -> np.ndarray:
+    """`stored`, of a file of a tree."""
+    return stored(tree.read(name), tree.place(name))
 
 
 def _opened(data: bytes | memoryview, max_pixels: int) -> Image.Image:

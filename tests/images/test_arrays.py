@@ -19,7 +19,8 @@ from genzoo.errors import UserError
 from genzoo.evaluation.compare import compare
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.images import arrays as module
-from genzoo.images.arrays import Pictures, eight_bits, layout_of, open_arrays, to_uint8
+from genzoo.images.arrays import Pictures, open_arrays
+from genzoo.images.pixels import eight_bits, layout_of, to_uint8
 from genzoo.registry import FEATURES
 from genzoo.sides import side
 

@@ -18,9 +18,10 @@ from PIL import Image
 
 from genzoo.errors import UserError
 from genzoo.images import pool
+from genzoo.images.decode import stored_of
 from genzoo.images.pool import MIN_FILES, each, worker_processes
 from genzoo.images.tree import SUFFIXES, Tree
-from genzoo.sides import _decode, from_tree
+from genzoo.sides.tree import from_tree
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,7 @@ def test_the_images_and_their_order_are_those_of_threads(tmp_path_factory, num, 
         with worker_processes(workers):
             side = from_tree("a", tree)
             made.append((side.digest, side.found, list(side.read(np.arange(num)))))
-    expected = [_decode(tree, name) for name in tree.names]
+    expected = [stored_of(tree, name) for name in tree.names]
     for digest, found, images in made:
         assert (digest, found) == made[0][:2]
         assert all(np.array_equal(one, other) for one, other in zip(images, expected, strict=True))
@@ -92,7 +93,7 @@ def test_few_files_and_large_images_start_no_process(tmp_path, monkeypatch, name
     monkeypatch.setattr(pool, "ProcessPoolExecutor", None)
     tree = Tree(write(tmp_path / "a", 12), SUFFIXES)
     with worker_processes(2):
-        assert len(list(each(partial(_decode, tree), tree.names, lambda name: 3, in_processes=True))) == 12
+        assert len(list(each(partial(stored_of, tree), tree.names, lambda name: 3, in_processes=True))) == 12
 
 
 def test_a_large_image_is_a_task_of_its_own():
@@ -109,7 +110,7 @@ def test_a_large_image_is_a_task_of_its_own():
 def test_a_worker_that_dies_ends_in_one_message(tmp_path):
     tree = Tree(write(tmp_path / "a", 12), SUFFIXES)
     with worker_processes(2):
-        images = each(partial(_decode, tree), 100 * tree.names, lambda name: 0, in_processes=True)
+        images = each(partial(stored_of, tree), 100 * tree.names, lambda name: 0, in_processes=True)
         next(images)
         worker = multiprocessing.active_children()[0]
         worker.kill()
