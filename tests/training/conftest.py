@@ -10,12 +10,23 @@ import pytest
 import torch
 from torch import nn
 
+from genzoo.config import build
+from genzoo.model import Model, ModelConfig
+from genzoo.registry import OBJECTIVES, TERMS
 from genzoo.training import sharding
 from genzoo.training.config import TrainConfig
 from genzoo.training.step import Step
 from genzoo.training.trainer import train
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (37, 8, 8, 3), dtype=np.uint8)
+DECODER = {"name": "conv", "base_dim": 4}
+SINGLE, SPLIT = ({"name": name, "decoder": DECODER} for name in ("single", "split"))
+CRITIC = {"name": "adversarial", "critic": {"name": "conv", "base_dim": 4}, "r1": 1.0, "lr": 2e-3, "start": 2}
+FAMILIES = {  # latent, head, objective, terms, prior
+    "adversarial split VQ": ({"name": "vq", "num_codes": 8, "dim": 4}, SPLIT, "ae", [CRITIC], None),
+    "ladder": ({"name": "ladder", "dim": 2}, SINGLE, "elbo", [], None),
+    "learned prior": ({"name": "gaussian", "dim": 4}, SINGLE, "elbo", [], {"name": "vamp", "num_pseudo_inputs": 3}),
+}
 
 
 class Toy(nn.Module):
@@ -78,9 +89,24 @@ def make_toy(kind=Toy, poison=None, lasting=False, seed=0):
     return kind(), ToyObjective(poison, lasting)
 
 
+def make_family(family, seed, **layout):
+    """A step of genzoo's own parts."""
+    latent, head, objective, terms, prior = FAMILIES[family]
+    tree = {"encoder": {"name": "conv", "base_dim": 4}, "latent": latent, "prior": prior, "head": head}
+    shape = (IMAGES.shape[3], *IMAGES.shape[1:3])
+    torch.manual_seed(seed)
+    return Step(
+        Model(ModelConfig.model_validate(tree), shape),
+        build(OBJECTIVES, OBJECTIVES.get(objective).Config(name=objective), image_shape=shape),
+        {t["name"]: build(TERMS, TERMS.get(t["name"]).Config.model_validate(t), image_shape=shape) for t in terms},
+        **layout,
+    )
+
+
 def train_toy(
     folder,
     *,
+    family=None,
     plain=False,
     model_seed=0,
     poison=None,
@@ -93,14 +119,17 @@ def train_toy(
     metadata=None,
     **settings,
 ):
-    model, objective = make_toy(PlainToy if plain else Toy, poison, lasting, model_seed)
     config = TrainConfig(**{"steps": 20, "batch_size": 10, "precision": "fp32", "log_every": 4, "ema": 0.9, **settings})
     layout = {"channels_last": config.channels_last, "activation_checkpointing": config.activation_checkpointing}
+    if family:
+        step = make_family(family, model_seed, **layout)
+    else:
+        step = Step(*make_toy(PlainToy if plain else Toy, poison, lasting, model_seed), **layout)
     result = train(
-        Step(model, objective, **layout), images, config, folder=folder, seed=3, resume=resume, panel=panel, progress=progress,
+        step, images, config, folder=folder, seed=3, resume=resume, panel=panel, progress=progress,
         profile=profile, metadata=metadata,
     )  # fmt: skip
-    return model.cpu(), objective.cpu(), result
+    return step.model.cpu(), step.objective.cpu(), result
 
 
 @pytest.fixture

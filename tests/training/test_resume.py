@@ -65,10 +65,20 @@ def words(settings):
     return [f"{key}={json.dumps(value)}" for key, value in settings.items()]
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(40, marks=pytest.mark.long)])
-def test_sigkill(tmp_path, run, kills):
+FAMILIES = ("adversarial split VQ", "ladder")  # codebooks, a critic, and their moments; groups that hang on each other
+
+
+@pytest.mark.parametrize(
+    ("family", "kills"),
+    [
+        (None, 2),
+        *((family, 1) for family in FAMILIES),
+        *(pytest.param(family, 40, marks=pytest.mark.long) for family in (None, *FAMILIES)),
+    ],
+)
+def test_sigkill(tmp_path, run, family, kills):
     """Killed for real, as soon as a write of a chosen checkpoint begins: in the middle of it or somewhat later."""
-    settings = {"steps": 20 + 20 * kills, "checkpoint_every": 1, "log_every": 7}
+    settings = {"steps": 20 + 20 * kills, "checkpoint_every": 1, "log_every": 7, "family": family}
     command = [sys.executable, str(Path(__file__).with_name("conftest.py")), str(tmp_path / "killed"), *words(settings)]
     delays = random.Random(kills)
     for kill in range(kills):
