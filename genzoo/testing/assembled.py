@@ -16,7 +16,7 @@ def in_heads(subject: Subject) -> None:
     me = subject.config
     size = next((wiring["out_shape"] for wiring in accepted(subject) if wiring["in_shape"] == FEATURES[0]), None)
     if size is None:
-        raise Mismatch(f"a decoder that takes flat features {FEATURES[0]}: the gaussian latent makes them", "refused")
+        raise Mismatch(f"a decoder that takes flat features {FEATURES[0]}: flat latents make them", "refused")
     heads: list[dict] = [{"name": "single", "decoder": me}, {"name": "split", "decoder": me}]
     for name, options in PARTNERS.items():
         partner = {"name": name, **options}

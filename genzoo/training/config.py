@@ -61,7 +61,7 @@ class TrainConfig(Strict):
         1,
         ge=1,
         description="parts a batch is cut into, one after the other, to save memory; BatchNorm and what an objective "
-        "takes from a whole batch (elbo's gamma: optimal, free_bits) see a part alone",
+        "takes from a whole batch (gamma: optimal, free_bits) see a part alone",
     )
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
