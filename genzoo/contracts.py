@@ -17,11 +17,19 @@ PROTOCOLS: dict[str, type] = {
 }
 
 
+def _members(protocol: type) -> list[str]:
+    """What a contract asks for, that which it extends included."""
+    asked = [one for one in protocol.__mro__ if one.__module__ == parts.__name__]
+    methods = [name for one in asked for name in vars(one) if name == "__call__" or name[0] != "_"]
+    return list(dict.fromkeys([*(name for one in asked for name in one.__annotations__), *methods]))
+
+
 def lacking(kind: str, part: object) -> str:
     """What a part lacks of its kind's contract, in words; empty when all is there."""
     protocol = PROTOCOLS[kind]
-    methods = [name for name in vars(protocol) if name == "__call__" or name[0] != "_"]
-    for member in (*protocol.__annotations__, *methods):
+    if kind == "samplers" and getattr(part, "needs_fit", False):
+        protocol = parts.Learned if hasattr(part, "loss") else parts.Fitted
+    for member in _members(protocol):
         if not hasattr(part, member):
             return f"it has no `{member}`, which the contract genzoo.parts.{protocol.__name__} asks for"
         value = getattr(part, member)

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from torch import Tensor
 
 from genzoo import files
 from genzoo.config import parse, part
+from genzoo.evaluation.generate import fit_split
+from genzoo.launch import Launch
 from genzoo.parts import Sampler
 from genzoo.recipe import Recipe
 from genzoo.registry import SAMPLERS
@@ -71,6 +75,54 @@ def load_sampler(run: Path, recipe: Recipe, name: str, sampler: Sampler, data: s
         log.warning("%s is damaged (%s): the sampler has to be fitted again", file, error)
         return False
     return True
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the samplers of a run learn from and what they learned, on disk.
+
+    data: split -> digest of its images; again: the command that goes on after an interruption.
+    """
+
+    run: Path
+    recipe: Recipe
+    data: Mapping[str, str]
+    again: str
+
+    @property
+    def latents(self) -> Path:
+        """The folder of encoded splits."""
+        return self.run / "latents"
+
+    def made_of(self, split: str) -> dict[str, Any]:
+        """What the latents of a split depend on: the weights and the images."""
+        return {"weights": _weights(self.run), "images": self.data[split]}
+
+    def load(self, name: str, sampler: Sampler) -> bool:
+        return load_sampler(self.run, self.recipe, name, sampler, self.data[fit_split(sampler)])
+
+    def save(self, name: str, sampler: Sampler) -> None:
+        save_sampler(self.run, self.recipe, name, sampler, self.data[fit_split(sampler)])
+
+    def begun(self, name: str, sampler: Sampler, processes: Launch) -> Path:
+        """The folder in which a sampler is trained; what is left of another training of that name is gone."""
+        folder = self.run / "samplers" / name
+        if processes.is_main:
+            split = fit_split(sampler)
+            depends = {**_fitted(self.run, self.recipe, name, self.data[split]), **self.made_of(split)}
+            file = folder / "fitted.json"
+            if files.read_json(file, "the sampler is trained anew") != depends:
+                files.delete(folder)
+                files.write_json(file, depends)
+        processes.all(True)
+        return folder
+
+
+def _weights(run: Path) -> str | None:
+    """sha256 of the weights that the newest checkpoint is used for."""
+    newest = checkpoint.newest(run)
+    digests = files.read_json(newest / "manifest.json", "") if newest else None
+    return digests and digests.get("ema.safetensors", digests["model.safetensors"])
 
 
 def _file(run: Path, name: str) -> Path:

@@ -175,18 +175,57 @@ class Term(Protocol):
 
 
 class Sampler(Protocol):
-    """`Sampler(config, latent_shape=...)`, an nn.Module whose state_dict is everything `fit` learned."""
+    """`Sampler(config, latent_shape=...)`, an nn.Module whose state_dict is everything that it learned.
 
-    needs_fit: ClassVar[bool]  # False: `fit` is there all the same, and does nothing
+    Where it needs a fit it is, besides, a `Fitted`, which has a closed form or an algorithm of its own, or a `Learned`.
+    """
+
+    needs_fit: ClassVar[bool]
     # Optional: `fit_split: str`, the split whose posteriors are learned ("train"); `protocol: dict`, for its scores;
-    # `needs`, as of an Objective; `bind(model)`, called with the trained model before `fit` and `sample` (what it keeps
+    # `needs`, as of an Objective; `bind(model)`, called with the trained model before `sample` and `fit` (what it keeps
     # of it is no submodule, for that would be saved).
 
-    def fit(self, mean: Tensor, variance: Tensor, seed: int) -> None:
-        """Learn the aggregate posterior from the posteriors of n images: mean and variance, n *latent_shape, CPU."""
-
     def sample(self, num: int, generator: Generator) -> Tensor:
-        """num *latent_shape on the CPU, float32; chance comes from the generator alone."""
+        """num *latent_shape on the CPU, float32; chance comes from the generator, which is on the CPU, alone.
+
+        A learned one may have been moved to another device.
+        """
+
+
+class Fitted(Sampler, Protocol):
+    """A sampler that fits itself."""
+
+    def fit(self, mean: Tensor, variance: Tensor, seed: int) -> None:
+        """Learn the aggregate posterior from the posteriors of n images: mean and variance, n *latent_shape, CPU.
+
+        They may be memory-mapped: rows that are not needed should not be touched.
+        """
+
+
+class Learned(Sampler, Protocol):
+    """A sampler with a loss, which the one trainer trains (genzoo/stage_two.py): no loop, optimizer, device of its own.
+
+    learns: "latents", draws of the posteriors; or "codes", those of a discrete latent, for which it is built as
+    `Sampler(config, latent_shape=..., num_codes=K, grid=(...))`, the grid being the shape of an image's codes.
+    """
+
+    learns: ClassVar[str]
+    settings: dict  # options of the recipe's `train`, of which steps and batch_size must be there
+    num_fit: Tensor  # a buffer, 0-d integer: latents it was trained on, which the machinery sets; 0: not trained yet
+
+    def begin(self, *rows: Tensor) -> None:
+        """Make fresh weights from torch's global generator, which is seeded, and look at what is to be learned.
+
+        rows: mean and variance of the posteriors, n *latent_shape each; or the codes, n *grid of integers. They are
+        memory-mapped on the CPU: take them piece by piece. UserError where they cannot be learned from.
+        """
+
+    def loss(self, rows: Tensor, clock: Tensor) -> dict[str, Tensor]:
+        """Scalars to log, detached but for "loss", of a batch of latents, b *latent_shape, or codes, int64 b *grid.
+
+        On whatever device they are, in an autocast where the precision is bf16; chance is the global generators'.
+        clock: 0-d, optimizer steps done.
+        """
 
 
 class Dataset(Protocol):

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import torch
 
-from genzoo.config import build
+from genzoo.config import build, parse
 from genzoo.data.store import Split, prepare
 from genzoo.errors import UserError
-from genzoo.parts import Dataset, Sampler
+from genzoo.parts import Dataset, Learned, Sampler
 from genzoo.progress import shown
 from genzoo.recipe import Recipe
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS, TERMS
 from genzoo.tracing import refuse_misfits, trace
+from genzoo.training.config import TrainConfig
+from genzoo.training.preflight import refuse_settings
 
 
 @dataclass
@@ -44,11 +46,21 @@ def build_parts(recipe: Recipe) -> Parts:
     users |= {f"terms/{name}": term for name, term in terms.items()}
     users |= {f"samplers/{config.name}": SAMPLERS.get(config.name) for config in recipe.samplers}
     refuse_misfits(users, traced.offers, recipe.model, shape)
-    samplers = {config.name: build(SAMPLERS, config, latent_shape=traced.latent_shape) for config in recipe.samplers}
+    samplers = {}
+    for config in recipe.samplers:
+        of_codes = traced.codes if getattr(SAMPLERS.get(config.name), "learns", "") == "codes" else {}
+        samplers[config.name] = built = build(SAMPLERS, config, latent_shape=traced.latent_shape, **of_codes)
+        if hasattr(built, "loss"):
+            refuse_settings(settings_of(built))
     refuse_misfits({f"samplers/{k}": v for k, v in samplers.items()}, traced.offers, recipe.model, shape)
     for metric in recipe.evaluation.metrics:
         make_metric(metric)
     return Parts(dataset, objective, terms, samplers)
+
+
+def settings_of(sampler: Learned) -> TrainConfig:
+    """How a learned sampler is to be trained. UserError for what is no option of `train`."""
+    return parse(TrainConfig, {"panel_every": 0, **sampler.settings}, f"{sampler.kind_name}.settings")
 
 
 def prepare_splits(parts: Parts, recipe: Recipe) -> dict[str, Split]:

@@ -20,6 +20,7 @@ from genzoo.run_folder import RunFolder
 from genzoo.run_scores import evaluate_run, score
 from genzoo.sampling import drawn, sample
 from genzoo.training.preflight import planned_checkpoint_bytes, refuse_settings
+from genzoo.training.signals import resume_command
 from genzoo.training.step import Step
 from genzoo.training.trainer import train
 
@@ -109,7 +110,8 @@ def _run(
             made = folder.metrics()  # of a run that had ended, scores that still hold
             kept = made if made.get("train", {}).get("steps") == summary["steps"] else {"name": recipe.name}
             folder.write_metrics({**kept, "train": summary})
-        return score(model, recipe, parts, splits, folder, summary, summary["steps"], launch)
+        again = resume_command(folder.path)
+        return score(model, recipe, parts, splits, folder, summary, summary["steps"], launch, again)
 
 
 def default_folder(recipe: Recipe) -> Path:

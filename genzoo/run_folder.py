@@ -31,7 +31,7 @@ FREE_TRAIN = ["steps", "checkpoint_every", "panel_every", "log_every", "keep", "
               "parallel", "activation_checkpointing"]  # fmt: skip
 FREE_ON_RESUME = {"evaluation", "samplers", "data.root", "plugins", "report", *(f"train.{key}" for key in FREE_TRAIN)}
 FILES = ("recipe.yaml", "lock.json", "metrics.json", "train.jsonl", "precision.json", "report.html")
-FOLDERS = ("checkpoints", "samplers", "panels", "plugins")
+FOLDERS = ("checkpoints", "latents", "samplers", "panels", "plugins")
 
 
 class RunFolder:

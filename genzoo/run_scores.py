@@ -1,6 +1,7 @@
 """The scores of a run: samplers fitted, images made and scored, panels and report drawn, metrics.json written."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,9 +12,8 @@ from genzoo.data.store import Split
 from genzoo.errors import UserError
 from genzoo.evaluation.drawing import write_panels
 from genzoo.evaluation.evaluate import evaluate
-from genzoo.evaluation.generate import fit_samplers, fit_split
 from genzoo.evaluation.work import Work
-from genzoo.fitted import load_sampler, save_sampler
+from genzoo.fitted import Kept
 from genzoo.launch import Launch, launched
 from genzoo.loading import loaded
 from genzoo.model import Model
@@ -21,6 +21,7 @@ from genzoo.preparation import Parts, build_parts, prepare_splits
 from genzoo.progress import shown
 from genzoo.recipe import Recipe
 from genzoo.run_folder import RunFolder
+from genzoo.stage_two import fit_samplers
 
 
 def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = (), plugins: Sequence[str] = ()) -> dict | None:
@@ -37,6 +38,7 @@ def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = (), plugins: S
         if not word.startswith(("evaluation.", "samplers", "data.root")):
             raise UserError(f"{word}: a trained run can only change evaluation.*, samplers.* and data.root")
     launch = launched()
+    again = shlex.join(["genzoo", "eval", str(run), *overrides])
     with launch.ends_as_one():
         recipe = run.recipe(overrides, plugins)
         if not os.access(run.path, os.W_OK):
@@ -47,7 +49,7 @@ def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = (), plugins: S
             splits = prepare_splits(parts, recipe)
         with run.locked() if launch.is_main else nullcontext():
             model, step = loaded(run, recipe, launch.device)
-            metrics = score(model, recipe, parts, splits, run, run.trained(step), step, launch)
+            metrics = score(model, recipe, parts, splits, run, run.trained(step), step, launch, again)
             if launch.is_main:  # only now: what could not be scored has not been changed
                 run.write_recipe(recipe)
             return metrics
@@ -62,29 +64,26 @@ def score(
     train: dict[str, Any],
     step: int,
     launch: Launch,
+    again: str,
 ) -> dict | None:
     """Fit the samplers that are not fitted yet, evaluate, draw, and write metrics.json.
 
-    train: its section; step: of the checkpoint that is scored.
+    train: its section; step: of the checkpoint that is scored; again: the command that goes on after an interruption.
     """
     device = next(model.parameters()).device
     images = {name: split.images for name, split in splits.items()}
     seed = recipe.evaluation_seed
     samplers = parts.samplers
+    kept = Kept(folder.path, recipe, {name: split.sha256 for name, split in splits.items()}, again)
+    together = Work(device, recipe.evaluation.batch_size, processes=launch)
+    skipped = fit_samplers(model, samplers, images, seed=seed, work=together, kept=kept)
+    ready = {name: sampler for name, sampler in samplers.items() if name not in skipped}
+    with launch.first("drawn"):
+        if launch.is_main:
+            write_panels(model, ready, images[recipe.evaluation.reference], folder.path / "panels", seed=seed,
+                         device=device)  # fmt: skip
     with shown() as report:
-        with launch.first("fitted"):  # the others find what the main process has learned
-            data = {name: splits[fit_split(one)].sha256 for name, one in samplers.items() if one.needs_fit}
-            known = [name for name in data if load_sampler(folder.path, recipe, name, samplers[name], data[name])]
-            unfitted = {name: samplers[name] for name in data if name not in known}
-            alone = Work(device, recipe.evaluation.batch_size, report)
-            skipped = fit_samplers(model, unfitted, images, seed=seed, work=alone)
-            ready = {name: sampler for name, sampler in samplers.items() if name not in skipped}
-            if launch.is_main:
-                for name in unfitted.keys() - skipped.keys():
-                    save_sampler(folder.path, recipe, name, unfitted[name], data[name])
-                write_panels(model, ready, images[recipe.evaluation.reference], folder.path / "panels", seed=seed,
-                             device=device)  # fmt: skip
-        together = replace(alone, processes=launch)
+        together = replace(together, progress=report)
         made = evaluate(model, samplers, images, recipe.evaluation, seed=seed, work=together, skipped=skipped)
     if not launch.is_main:
         return None

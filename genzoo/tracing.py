@@ -21,6 +21,7 @@ class Traced:
     stages: dict[str, Shape]  # stage -> shape without the batch
     latent_shape: Shape
     offers: set[str]  # of genzoo.parts.CAPABILITIES
+    codes: dict  # of a discrete latent: num_codes, and the grid of an image's codes, as samplers of them are built
 
 
 def trace(config: ModelConfig, image_shape: Shape, num: int = 2) -> Traced:
@@ -64,6 +65,9 @@ def trace(config: ModelConfig, image_shape: Shape, num: int = 2) -> Traced:
                     stage(f"{name} density", model.log_prior(z), ())
                     running.pop()
                 offers = capabilities(model, made)
+                codes = {}
+                if "codes" in offers:
+                    codes = {"num_codes": model.latent.num_codes, "grid": tuple(model.latent.codes(z).shape[1:])}
             except UserError:
                 raise
             except Exception as error:  # a plugin's forward may fail in any way
@@ -72,7 +76,7 @@ def trace(config: ModelConfig, image_shape: Shape, num: int = 2) -> Traced:
                 images = f"{'x'.join(map(str, image_shape))} images"
                 alone = " that come alone (train.batch_size / train.grad_accumulation is 1)" if num == 1 else ""
                 raise UserError(f"{part} fails on {images}{alone}: {message}") from error
-    return Traced(stages, model.latent_shape, offers)
+    return Traced(stages, model.latent_shape, offers, codes)
 
 
 def capabilities(model: Model, made: Pass) -> set[str]:

@@ -23,7 +23,8 @@ from genzoo.features import clip, inception
 from genzoo.files import sha256
 from genzoo.model import Model, ModelConfig
 from genzoo.registry import DECODERS, ENCODERS, FEATURES, HEADS, LATENTS, OBJECTIVES, SAMPLERS
-from genzoo.samplers.fitting import LearnedSampler
+from genzoo.samplers.learned import LearnedSampler
+from genzoo.stage_two import LearnedStep
 from genzoo.training.config import OptimizerConfig
 from genzoo.training.log import Rows
 from genzoo.training.optimizer import make_optimizer
@@ -164,9 +165,9 @@ def train(model: Model, objective: dict, gpu: torch.device) -> None:
 def test_learned_sampler(name, monkeypatch, request):
     sampler = build(SAMPLERS, SAMPLERS.get(name).Config(name=name, steps=1, batch_size=8), latent_shape=(4,))
     gpu = request.getfixturevalue("gpu")  # a network may be made from values, fake ones have none
-    generator = torch.Generator()
-    moved(sampler)._train(torch.empty(9, 4), torch.empty(9, 4), generator, name)
-    assert sampler.draw(5, generator).device == gpu
+    terms = moved(LearnedStep(sampler, name, 1))(torch.empty(8, 2, 4, device=gpu), torch.zeros((), device=gpu))
+    assert all(term.device == gpu for term in terms.values())
+    assert sampler.draw(5, torch.Generator()).device == gpu
 
 
 @pytest.mark.parametrize("head", HEAD_OPTIONS, ids=str)

@@ -27,7 +27,7 @@ LAYERS = [
     {"run", "testing", "schema"},
     {"run_scores"},
     {"reports", "explore"},
-    {"sampling"},
+    {"sampling", "stage_two"},
     {"loading", "fitted"},
     {"preparation", "run_folder"},
     {"recipe"},

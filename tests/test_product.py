@@ -13,6 +13,7 @@ from genzoo.model import Model
 from genzoo.recipe import Recipe
 from genzoo.registry import ENCODERS, HEADS, LATENTS, OBJECTIVES, PRIORS, SAMPLERS, TERMS
 from genzoo.run import build_parts
+from genzoo.stage_two import fit
 from genzoo.training.config import OptimizerConfig
 from genzoo.training.optimizer import make_optimizer
 from genzoo.training.step import Step
@@ -119,7 +120,10 @@ def outcome(combination: tuple) -> str:
     if sampler.needs_fit:
         if hasattr(sampler, "bind"):
             sampler.bind(model)
-        sampler.fit(mean + 1e-3 * torch.randn_like(mean), variance, 0)
+        rows = torch.stack([mean + 1e-3 * torch.randn_like(mean), variance], 1)
+        if getattr(sampler, "learns", "") == "codes":
+            rows = model.latent.codes(mean)
+        fit(sampler, rows.numpy(), 0)
     with torch.no_grad():
         image = model.decode(draw(model, sampler, 3, 0)).image
     assert image.shape == (3, *SHAPE) and image.isfinite().all() and image.min() >= 0 and image.max() <= 1

@@ -1,6 +1,5 @@
-"""From images to latents and back: the posteriors of a split, the samplers that learn them, what latents become."""
+"""From images to latents and back: the posteriors of a split, latents of samplers, what latents become."""
 
-import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -13,31 +12,6 @@ from genzoo.evaluation.images import Spread, read
 from genzoo.evaluation.work import Work
 from genzoo.parts import Composition, Sampler
 
-log = logging.getLogger(__name__)
-
-
-def fit_samplers(
-    model: nn.Module, samplers: Mapping[str, Sampler], splits: Mapping[str, np.ndarray], *, seed: int, work: Work
-) -> dict[str, str]:
-    """Fit every sampler that has something to learn on the posteriors of its `fit_split`, each split encoded once.
-
-    splits: uint8 n h w c. Returns name -> reason for those that cannot be fitted, which `evaluate` takes as `skipped`.
-    """
-    posteriors, failed = {}, {}
-    for name, sampler in samplers.items():
-        if not sampler.needs_fit:
-            continue
-        split = fit_split(sampler)
-        if split not in posteriors:
-            posteriors[split] = encode(model, pick(splits, split), work)
-        log.info("fitting sampler %s on %d posteriors (%s)", name, len(posteriors[split][0]), split)
-        bind(sampler, model)
-        try:
-            sampler.fit(*posteriors[split], seed)
-        except UserError as error:
-            failed[name] = str(error)
-    return failed
-
 
 def bind(sampler: Sampler, model: nn.Module) -> None:
     """Show the trained model to a sampler that wants to see it."""
@@ -48,6 +22,8 @@ def bind(sampler: Sampler, model: nn.Module) -> None:
 def draw(model: nn.Module, sampler: Sampler, num: int, seed: int) -> Tensor:
     """Latents of a sampler that has learned what it needs, num *latent_shape on the CPU."""
     bind(sampler, model)
+    if hasattr(sampler, "loss"):  # a network, on the model's device
+        sampler.to(next((parameter.device for parameter in model.parameters()), None))
     return sampler.sample(num, torch.Generator().manual_seed(seed))
 
 

@@ -4,7 +4,7 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from genzoo.errors import UserError
-from genzoo.samplers.fitting import FitConfig, LearnedSampler, noise
+from genzoo.samplers.learned import LearnedSampler, TrainingConfig
 
 
 class FlowSampler(LearnedSampler):
@@ -14,7 +14,7 @@ class FlowSampler(LearnedSampler):
     the next the order of the latents is reversed.
     """
 
-    class Config(FitConfig):
+    class Config(TrainingConfig):
         num_transforms: int = Field(5, ge=1, description="autoregressive transforms")
         hidden_dim: int = Field(128, ge=1, description="width of the network that sets each transform")
         num_layers: int = Field(2, ge=1, description="its hidden layers")
@@ -28,9 +28,10 @@ class FlowSampler(LearnedSampler):
         hidden_dims = [config.hidden_dim] * config.num_layers
         return MAF(self.dim, transforms=config.num_transforms, hidden_features=hidden_dims)
 
-    def loss(self, z: Tensor, generator: Generator) -> Tensor:
+    def loss_of(self, z: Tensor) -> dict[str, Tensor]:
         """Negative log-likelihood in nats per dimension of z."""
-        return -self.network().log_prob(z).mean() / self.dim
+        return {"loss": -self.network().log_prob(z.flatten(1)).mean() / self.dim}
 
     def draw(self, num: int, generator: Generator) -> Tensor:
-        return self.network().transform.inv(noise(num, self.dim, generator, self.location.device))
+        noise = self.noise(num, generator).flatten(1)
+        return self.network().transform.inv(noise).unflatten(1, self.latent_shape)

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from genzoo.samplers.fitting import FitConfig, LearnedSampler, noise
+from genzoo.samplers.learned import LearnedSampler, TrainingConfig
 
 NUM_FREQUENCIES = 4  # of the time's embedding: 1, 2, 4 and 8 half-turns over the path
 
@@ -19,8 +19,8 @@ class FlowMatchingSampler(LearnedSampler):
     Liu et al., "Flow Straight and Fast" (arXiv 2209.03003), eq. 1.
     """
 
-    class Config(FitConfig):
-        lr: float = Field(3e-3, gt=0, description=FitConfig.model_fields["lr"].description)
+    class Config(TrainingConfig):
+        lr: float = Field(3e-3, gt=0, description=TrainingConfig.model_fields["lr"].description)
         hidden_dim: int = Field(256, ge=1, description="width of the velocity network")
         num_layers: int = Field(3, ge=1, description="its residual blocks")
         num_solver_steps: int = Field(
@@ -30,20 +30,20 @@ class FlowMatchingSampler(LearnedSampler):
     def make_network(self) -> nn.Module:
         return Velocity(self.dim, self.config.hidden_dim, self.config.num_layers)
 
-    def loss(self, z: Tensor, generator: Generator) -> Tensor:
-        """Mean squared error of the velocity."""
-        x0 = noise(*z.shape, generator, z.device)
-        t = torch.rand(len(z), 1, generator=generator).to(z.device)
-        return (self.network(torch.lerp(x0, z, t), t) - (z - x0)).square().mean()
+    def loss_of(self, z: Tensor) -> dict[str, Tensor]:
+        """Mean squared error of the velocity; a latent of any shape is flat here."""
+        z = z.flatten(1)
+        x0, t = torch.randn_like(z), torch.rand(len(z), 1, device=z.device)
+        return {"loss": (self.network(torch.lerp(x0, z, t), t).float() - (z - x0)).square().mean()}
 
     def draw(self, num: int, generator: Generator) -> Tensor:
-        x = noise(num, self.dim, generator, self.location.device)
+        x = self.noise(num, generator).flatten(1)
         times = torch.linspace(0, 1, self.config.num_solver_steps + 1, device=x.device).expand(num, -1)
         for t, later in zip(times[:, :-1].split(1, dim=1), times[:, 1:].split(1, dim=1), strict=True):
             v = self.network(x, t)
             v_later = self.network(x + (later - t) * v, later)
             x = x + (later - t) * (v + v_later) / 2
-        return x
+        return x.unflatten(1, self.latent_shape)
 
 
 class Velocity(nn.Module):

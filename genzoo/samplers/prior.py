@@ -26,9 +26,6 @@ class PriorSampler(nn.Module):
     def bind(self, model: nn.Module) -> None:
         self._model = (model,)
 
-    def fit(self, mean: Tensor, variance: Tensor, seed: int) -> None:
-        """Nothing to learn."""
-
     def sample(self, num: int, generator: Generator) -> Tensor:
         """UserError before `bind`."""
         if not self._model:

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from genzoo.samplers.fitting import FitConfig, LearnedSampler, noise
+from genzoo.samplers.learned import LearnedSampler, TrainingConfig
 
 
 class TwoStageSampler(LearnedSampler):
@@ -17,7 +17,7 @@ class TwoStageSampler(LearnedSampler):
     gamma is learned. Both networks are theirs: dense layers whose input joins the last layer again.
     """
 
-    class Config(FitConfig):
+    class Config(TrainingConfig):
         hidden_dim: int = Field(256, ge=1, description="width of the encoder's and the decoder's layers")
         num_layers: int = Field(3, ge=1, description="hidden layers of each")
 
@@ -28,19 +28,20 @@ class TwoStageSampler(LearnedSampler):
             SkipMLP(d, config.hidden_dim, d, config.num_layers),
         )
 
-    def loss(self, z: Tensor, generator: Generator) -> Tensor:
-        """Negative ELBO in nats per dimension of z."""
-        network = self.network
-        mean, logvar = network.encoder(z).chunk(2, dim=1)
+    def loss_of(self, z: Tensor) -> dict[str, Tensor]:
+        """Negative ELBO in nats per dimension of z, a latent of any shape being flat here."""
+        network, z = self.network, z.flatten(1)
+        mean, logvar = network.encoder(z).float().chunk(2, dim=1)
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar)
-        u = mean + (0.5 * logvar).exp() * noise(*mean.shape, generator, z.device)
-        error = (z - network.decoder(u)).square()
+        u = mean + (0.5 * logvar).exp() * torch.randn_like(mean)
+        error = (z - network.decoder(u).float()).square()
         rec = 0.5 * (error / network.log_gamma.exp() + network.log_gamma + math.log(2 * math.pi))
-        return (kl + rec).mean()
+        return {"loss": (kl + rec).mean(), "gamma": network.log_gamma.exp().detach()}
 
     def draw(self, num: int, generator: Generator) -> Tensor:
-        u, rest = (noise(num, self.dim, generator, self.location.device) for _ in range(2))
-        return self.network.decoder(u) + (0.5 * self.network.log_gamma).exp() * rest
+        u, rest = (self.noise(num, generator).flatten(1) for _ in range(2))
+        z = self.network.decoder(u) + (0.5 * self.network.log_gamma).exp() * rest
+        return z.unflatten(1, self.latent_shape)
 
 
 class SecondVAE(nn.Module):

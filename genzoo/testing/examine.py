@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from genzoo.config import config_of, place_of
 from genzoo.errors import UserError, reason
 from genzoo.registry import KINDS
-from genzoo.testing import images, learning, metrics, networks
+from genzoo.testing import images, learning, metrics, networks, samplers
 from genzoo.testing.options import CHECKS as OPTIONS
 from genzoo.testing.subject import DoesNotApply, Mismatch, Subject
 
@@ -23,7 +23,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         "objectives": learning.OBJECTIVES,
         "terms": learning.TERMS,
         "priors": learning.PRIORS,
-        "samplers": learning.SAMPLERS,
+        "samplers": samplers.SAMPLERS,
         "datasets": images.DATASETS,
         "features": images.FEATURES,
         "metrics": metrics.METRICS,

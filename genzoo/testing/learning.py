@@ -1,20 +1,16 @@
-"""Checks of objectives and samplers."""
+"""Checks of objectives, terms and priors."""
 
 import math
 
 import torch
 from torch import nn
 
-from genzoo.densities import StandardNormal
-from genzoo.errors import UserError
 from genzoo.layers import per_image
 from genzoo.model import Model
-from genzoo.parts import Shape
 from genzoo.testing.partners import IMAGE, images, small_model
 from genzoo.testing.subject import DoesNotApply, Mismatch, Subject, close
 from genzoo.testing.wiring import some
 
-LATENTS: list[Shape] = [(4,), (3, 2, 2)]
 NUM_FIT = 200
 
 
@@ -208,90 +204,6 @@ def prior_state(subject: Subject) -> None:
         raise Mismatch("the same density after the round trip", "another one")
 
 
-def _samplers(subject: Subject) -> list[tuple[nn.Module, Shape]]:
-    """Samplers for the latents it takes, not fitted."""
-    refusals = {shape: subject.refusal(latent_shape=shape) for shape in LATENTS}
-    if all(refusals.values()):
-        raise Mismatch("a sampler that can be built for some latent shape", next(iter(refusals.values())))
-    made = [(subject.build(latent_shape=shape), shape) for shape, refusal in refusals.items() if not refusal]
-    for sampler, shape in made:
-        if hasattr(sampler, "bind"):
-            sampler.bind(_Bound(shape))
-    return made
-
-
-class _Bound(nn.Module):
-    """What a sampler may look at of a model, for latents of any shape."""
-
-    def __init__(self, shape: Shape):
-        super().__init__()
-        self.latent_shape, self.latent = shape, StandardNormal(shape)
-
-    def sample_prior(self, num: int, generator: torch.Generator) -> torch.Tensor:
-        return self.latent.sample(num, generator)
-
-
-def _fit(sampler: nn.Module, shape: Shape) -> None:
-    generator = torch.Generator().manual_seed(0)
-    mean = torch.randn(NUM_FIT, *shape, generator=generator)
-    if sampler.needs_fit:
-        sampler.fit(mean, torch.rand(mean.shape, generator=generator), 0)
-
-
-def draws(subject: Subject) -> None:
-    """Samples: finite float32 on the CPU, of the latent's shape, any number of them"""
-    for sampler, shape in _samplers(subject):
-        _fit(sampler, shape)
-        for num in (1, 17):
-            z = sampler.sample(num, torch.Generator().manual_seed(0))
-            if tuple(z.shape) != (num, *shape) or z.dtype != torch.float32 or z.device.type != "cpu":
-                raise Mismatch(f"float32 {(num, *shape)} on the CPU", f"{z.dtype} {tuple(z.shape)} on {z.device}")
-            if not torch.isfinite(z).all():
-                raise Mismatch("finite samples", "some are not")
-
-
-def sampler_determinism(subject: Subject) -> None:
-    """Determinism: the generator alone governs the samples, the seed alone governs the fit"""
-    (a, shape), (b, _) = _samplers(subject)[0], _samplers(subject)[0]
-    torch.manual_seed(1)
-    _fit(a, shape)
-    torch.manual_seed(2)
-    _fit(b, shape)
-    first, again, other = (s.sample(9, torch.Generator().manual_seed(g)) for s, g in ((a, 3), (b, 3), (a, 4)))
-    if not torch.allclose(first, again, rtol=1e-4, atol=1e-5):
-        raise Mismatch("the same samples from the same seed and generator", f"{(first - again).abs().max():.3g} apart")
-    if torch.equal(first, other):
-        raise Mismatch("other samples from another generator", "the same: is the generator used?")
-
-
-def sampler_state(subject: Subject) -> None:
-    """State dict: everything `fit` learned is in it"""
-    from safetensors.torch import load, save
-
-    sampler, shape = _samplers(subject)[0]
-    _fit(sampler, shape)
-    other = _samplers(subject)[0][0]
-    other.load_state_dict(load(save({name: t.contiguous() for name, t in sampler.state_dict().items()})))
-    a, b = (s.sample(9, torch.Generator().manual_seed(3)) for s in (sampler, other))
-    if not torch.equal(a, b):
-        raise Mismatch(
-            "the same samples from a new sampler with the state dict loaded", f"{(a - b).abs().max():.3g} apart"
-        )
-
-
-def unfitted(subject: Subject) -> None:
-    """Not fitted: sampling is refused with a UserError"""
-    sampler, _ = _samplers(subject)[0]
-    if not sampler.needs_fit:
-        raise DoesNotApply("it needs no fit")
-    try:
-        sampler.sample(3, torch.Generator())
-    except UserError:
-        return
-    raise Mismatch("a UserError that says it has not been fitted", "samples")
-
-
 TERMS = (loss, weighted, trained_or_hidden, evaluation_mode, objective_state, objective_bfloat16)
 PRIORS = (density, prior_trains, prior_state)
 OBJECTIVES = (loss, kl_per_image, reaches_the_model, learns, evaluation_mode, objective_state, objective_bfloat16)
-SAMPLERS = (draws, sampler_determinism, sampler_state, unfitted)

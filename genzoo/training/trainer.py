@@ -44,6 +44,7 @@ def train(
     progress: bool = True,
     profile: bool = False,
     metadata: dict[str, str] | None = None,
+    again: str | None = None,
 ) -> dict[str, Any]:
     """Train what `step` holds on `rows` until `config.steps`; checkpoints and train.jsonl go into `folder`.
 
@@ -52,6 +53,7 @@ def train(
     panel(model, step): called with the model in eval mode (its average, with EMA) every `panel_every` steps, on the
     main process; it may return pictures by name, PNG files, for the trackers.
     profile: record some early steps into `folder/profile`. metadata: strings for the header of every saved file.
+    again: the command that goes on after a signal, which its message names; None: that of a run in `folder`.
 
     Afterwards the model holds the final weights (the average, with EMA), on its device, in eval mode. Returns the
     `train` section of metrics.json. Raises Interrupted after a signal that ends it, once a checkpoint is saved;
@@ -63,7 +65,7 @@ def train(
     step.refuse(rows)
     try:
         state = State(step, rows, config, Path(folder), seed, resume, metadata or {})
-        Trainer(state).run(panel, progress, profile)
+        Trainer(state, again or resume_command(state.folder)).run(panel, progress, profile)
     except (RuntimeError, MemoryError) as error:
         if not (isinstance(error, MemoryError) or should_reduce_batch_size(error)):
             raise
@@ -78,8 +80,8 @@ def train(
 class Trainer:
     """The loop, and what it says."""
 
-    def __init__(self, state: State):
-        self.state, self.config = state, state.config
+    def __init__(self, state: State, again: str):
+        self.state, self.config, self.again = state, state.config, again
 
     def run(self, panel: Panel | None, progress: bool, profile: bool = False) -> None:
         state, config, accelerator = self.state, self.config, self.state.accelerator
@@ -153,8 +155,7 @@ class Trainer:
 
     def _interrupted(self, signals: Signals) -> Interrupted:
         return Interrupted(
-            f"stopped by {signals.received} after step {self.state.done}, which is saved; go on with: "
-            + resume_command(self.state.folder)
+            f"stopped by {signals.received} after step {self.state.done}, which is saved; go on with: {self.again}"
         )
 
     def _clip(self) -> Tensor:

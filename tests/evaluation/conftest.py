@@ -53,6 +53,9 @@ class _Posterior:
     mean: torch.Tensor
     variance: torch.Tensor
 
+    def sample(self, generator):
+        return self.mean + self.variance.sqrt() * torch.randn(self.mean.shape, generator=generator)
+
 
 class SplitModel(nn.Module):
     """A split without training: latents are the image's four corners, the branches differ, sigma follows latents."""

@@ -15,11 +15,12 @@ from genzoo.evaluation.config import EvaluationConfig
 from genzoo.evaluation.drawing import save_png_samples
 from genzoo.evaluation.evaluate import evaluate
 from genzoo.evaluation.extractor import is_released, make_extractor, missing
-from genzoo.evaluation.generate import encode, fit_samplers, samples
+from genzoo.evaluation.generate import encode, samples
 from genzoo.evaluation.images import Spread, from_array, quantize, shares, spread
 from genzoo.evaluation.work import ON_CPU, Work
 from genzoo.frechet import Statistics, frechet_distance
 from genzoo.registry import FEATURES, SAMPLERS
+from genzoo.stage_two import fit_samplers
 
 
 @pytest.fixture

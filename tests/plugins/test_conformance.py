@@ -10,7 +10,7 @@ from genzoo.config import config_of
 from genzoo.errors import UserError
 from genzoo.plugin_files import load_file
 from genzoo.registry import KINDS
-from genzoo.testing import assembled, conformance, examine, images, latents, learning, networks, options
+from genzoo.testing import assembled, conformance, examine, images, latents, learning, networks, options, samplers
 from genzoo.testing.subject import DoesNotApply, Mismatch, Subject
 from genzoo.testing.wiring import WIRINGS, accepted
 
@@ -302,10 +302,10 @@ ONE_BY_ONE = """for _ in range(max(0, 5 - start)):
         (LATENT, networks.gradients, DRAW, f"with torch.no_grad(): {DRAW}", "through `sample` alone"),
         (LATENT, latents.moments, "variance.sqrt()", "variance", "1000 draws with the variance"),
         (LATENT, latents.moments, "self.mean + ", "2 * self.mean + ", "1000 draws with the mean"),
-        (SAMPLER, learning.sampler_state, "", "", "after the round trip|mean"),
-        (SAMPLER, learning.unfitted, "", "", "UserError|mean"),
-        (SAMPLER, learning.draws, "generator=generator)", "generator=generator).double()", "float32"),
-        (SAMPLER, learning.sampler_determinism, ", generator=generator)", ")", "the same samples from the same seed"),
+        (SAMPLER, samplers.state, "", "", "after the round trip|mean"),
+        (SAMPLER, samplers.unfitted, "", "", "UserError|mean"),
+        (SAMPLER, samplers.draws, "generator=generator)", "generator=generator).double()", "float32"),
+        (SAMPLER, samplers.determinism, ", generator=generator)", ")", "the same samples from the same seed"),
         (DATASET, images.describes_itself, '("train", "test")', '("test",)', "splits that start with 'train'"),
         (DATASET, images.describes_itself, "(3, 8, 8)", "(8, 8, 3)", "1 to 4 channels"),
         (DATASET, images.identifies_its_source, '"noise"', "str(np.random.rand())", "the same identification"),

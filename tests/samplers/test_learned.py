@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 from genzoo.config import build
 from genzoo.errors import UserError
 from genzoo.registry import SAMPLERS
+from genzoo.stage_two import fit
 
 SMALL = {
     "two_stage": {"steps": 600, "batch_size": 128, "hidden_dim": 64, "lr": 3e-3},
@@ -22,6 +23,10 @@ learned = pytest.mark.parametrize("name", SMALL)
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def learn(sampler, mean, variance, seed):
+    fit(sampler, torch.stack([mean, variance], 1).numpy(), seed, name=f"samplers/{sampler.config.name}")
 
 
 def make(name, dim=4, **options):
@@ -56,7 +61,7 @@ def fitted():
     def get(name):
         if name not in made:
             made[name] = make(name)
-            made[name].fit(*mixture(4000, seed=0), seed=0)
+            learn(made[name], *mixture(4000, seed=0), seed=0)
         return made[name]
 
     return get
@@ -91,9 +96,9 @@ def test_the_seed_alone_governs_the_fit_and_leaves_the_global_generator_alone(na
         torch.manual_seed(global_seed)
         state = torch.get_rng_state()
         sampler = make(name, steps=5)
-        sampler.fit(*posteriors, seed=seed)
+        learn(sampler, *posteriors, seed=seed)
         if seed == 5:
-            sampler.fit(*posteriors, seed=seed)  # starts anew
+            learn(sampler, *posteriors, seed=seed)  # starts anew
         made.append(sampler.sample(20, generator()))
         assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(made[0], made[1]) and not torch.allclose(made[0], made[2])
@@ -104,28 +109,25 @@ def test_the_seed_alone_governs_the_fit_and_leaves_the_global_generator_alone(na
 def test_latents_that_never_move_and_posteriors_without_width(name, dim):
     mean = torch.cat([torch.randn(50, dim, generator=generator()), torch.full((50, 1), 7.0)], dim=1)[:, -dim:]
     sampler = make(name, dim, steps=20)
-    sampler.fit(mean, torch.zeros_like(mean), seed=0)
+    learn(sampler, mean, torch.zeros_like(mean), seed=0)
     z = sampler.sample(30, generator())
     assert z.isfinite().all() and (z[:, -1] - 7).abs().max() < 1e-3
 
 
 @learned
 def test_refuses_in_words(name):
-    config = SAMPLERS.get(name).Config(name=name)
-    with pytest.raises(
-        UserError, match=rf"samplers/{name} cannot be built .*flat latents of shape \(n,\), not on \(4, 8"
-    ):
-        build(SAMPLERS, config, latent_shape=(4, 8, 8))
     sampler = make(name, steps=1)
     with pytest.raises(UserError, match=f"samplers/{name} has not been fitted yet"):
         sampler.sample(3, generator())
     with pytest.raises(UserError, match="4 posteriors are too few to learn a density in 4 dimensions"):
-        sampler.fit(torch.randn(4, 4), torch.ones(4, 4), seed=0)
+        learn(sampler, torch.randn(4, 4), torch.ones(4, 4), seed=0)
     with pytest.raises(UserError, match="not finite"):
-        sampler.fit(torch.full((9, 4), torch.nan), torch.ones(9, 4), seed=0)
+        learn(sampler, torch.full((9, 4), torch.nan), torch.ones(9, 4), seed=0)
     diverging = make(name, steps=3, lr=1e38)
-    with pytest.raises(UserError, match=f"samplers/{name} diverged by step 3; lower its lr"):
-        diverging.fit(torch.randn(9, 4), torch.ones(9, 4), seed=0)
+    with pytest.raises(
+        UserError, match=rf"samplers/{name}: step \d is not finite: loss .* Lower lr, set clip_grad_norm"
+    ):
+        learn(diverging, torch.randn(9, 4), torch.ones(9, 4), seed=0)
     with pytest.raises(UserError, match="not been fitted"):
         diverging.sample(3, generator())
 
@@ -134,7 +136,7 @@ def test_two_stage_learns_the_width_that_no_code_explains():
     """With posteriors about one point the best decoder is constant and gamma is their variance: the ELBO is exact."""
     mean = torch.full((500, 2), 3.0)
     sampler = make("two_stage", 2, steps=150, hidden_dim=16, lr=2e-2)
-    sampler.fit(mean, torch.full_like(mean, 4.0), seed=0)
+    learn(sampler, mean, torch.full_like(mean, 4.0), seed=0)
     assert sampler.network.log_gamma.exp().item() == pytest.approx(1, abs=0.1)  # of the standardised latents
     torch.testing.assert_close(sampler.sample(4000, generator()).std(0), torch.full((2,), 2.0), atol=0.2, rtol=0)
 
