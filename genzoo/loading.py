@@ -24,10 +24,15 @@ def load(folder: str | Path, device: str | torch.device | None = None, plugins: 
     return loaded(run, run.recipe(plugins=plugins), device)[0]
 
 
-def loaded(run: RunFolder, recipe: Recipe, device: str | torch.device | None = None) -> tuple[Model, int]:
-    """The model, and the step of the checkpoint that it is."""
+def loaded(
+    run: RunFolder,
+    recipe: Recipe,
+    device: str | torch.device | None = None,
+    objective: torch.nn.Module | None = None,
+) -> tuple[Model, int]:
+    """The model, and the step of the checkpoint that it is. objective: its state is loaded from there, too."""
     model = Model(recipe.model, build(DATASETS, recipe.data).image_shape)
-    step = load_model(run.path, model)
+    step = load_model(run.path, model, objective)
     if recipe.train.channels_last:  # as it was trained: another layout rounds otherwise
         model = model.to(memory_format=torch.channels_last)
     return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu")).eval(), step

@@ -155,9 +155,19 @@ class Objective(Protocol):
         """
 
     # Optional: `needs: tuple[str, ...]`, names of CAPABILITIES that the model must have, of the class or of the object;
-    # `log_prob(composition, x) -> b`, the log-likelihood it charges, nats per image, where that is a density;
+    # `log_prob(composition, x) -> b`, the log-likelihood it charges, nats per image, where that is a density, with
+    # `observation(composition) -> Observation`, which says what it is;
     # `diagnosis(means: dict[str, float]) -> str`, of the means of its scalars over the last epoch: what went wrong, and
     # what to do about it, in one sentence that the end of a run says; "" where all is well.
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Which p(x|z) an objective charges."""
+
+    words: str  # with its scale: "Gaussian of variance 0.0123"
+    on_levels: bool = False  # the mass of the 256 pixel levels; else a density on [0, 1]
+    undefined: str = ""  # why it is neither of images with grey levels
 
 
 class Term(Protocol):
@@ -299,11 +309,37 @@ class Side(Protocol):
         """make(features, *options), made once for all the metrics that ask for it and kept with the side."""
 
 
-class Metric(Protocol):
-    """`Metric(config)`: one score or several of a generator's images.
+class Trained(Protocol):
+    """A trained model and the images of the evaluated split, as a metric of the model itself is given them."""
 
-    `needs` says what `score` is given. "features", all that there is so far: both sides' features, of the extractor
-    that the Config's `features: Extractor` names (genzoo.extractors).
+    model: Any  # genzoo/model.py, in eval mode
+    objective: Any  # what it was trained with, as of the same checkpoint
+    num: int  # n, the images
+    batch_size: int  # images that may be decoded at once
+    mean: Tensor  # n *latent_shape, float32 on the CPU: of the posteriors of all images
+    variance: Tensor  # the same
+
+    def batches(self, what: str, seed: int, every: bool = False) -> Iterator[tuple[slice, Tensor, Generator]]:
+        """(rows, their images b c h w in [0, 1], and the batch's own chance, both on the model's device).
+
+        This process's batches, or `every` one. Batches are the same, and so is their chance, whatever the number of
+        processes and the batch size. what: is done, for the progress.
+        """
+
+    def total(self, x: Tensor) -> Tensor:
+        """x, added over the processes, on the CPU: every process has to call it."""
+
+    def once(self, make: Callable[..., T], *options: object) -> T:
+        """make(trained, *options), made once for all the metrics that ask for it."""
+
+
+class Metric(Protocol):
+    """`Metric(config)`: one score or several, of a generator's images or of the trained model itself.
+
+    `needs` says what `score` is given. "features": both sides' features, of the extractor that the Config's
+    `features: Extractor` names (genzoo.extractors), as score(real, fake, seed). "model": the trained model and the
+    images of the evaluated split, as score(trained, seed), on every process; it may leave out scores that this model
+    has not, and raises UserError with the reason where it has none: they are skipped then.
     """
 
     needs: ClassVar[str]
@@ -313,4 +349,8 @@ class Metric(Protocol):
     # `against: tuple[str, int | None]`, the split of reference images and how many at most, else the evaluation's.
 
     def score(self, real: Side, fake: Side, seed: int) -> dict[str, dict]:
-        """Each name in `lower` -> {"value": float, and whatever else has to be stated with it}, in JSON's types."""
+        """Each name in `lower` -> {"value": float, and whatever else has to be stated with it}, in JSON's types.
+
+        "standard_error" is of the value; "found", a dict, holds what was seen beside it and is no part of how the score
+        was made.
+        """

@@ -255,6 +255,8 @@ METRICS = Registry(
         "precision_recall": "metrics.precision_recall:PrecisionRecall",
         "density_coverage": "metrics.density_coverage:DensityCoverage",
         "memorization": "metrics.memorization:Memorization",
+        "nll": "metrics.nll:NLL",
+        "active_units": "metrics.active_units:ActiveUnits",
     },
 )
 

@@ -48,7 +48,7 @@ def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = (), plugins: S
         with launch.first("prepared"):
             splits = prepare_splits(parts, recipe)
         with run.locked() if launch.is_main else nullcontext():
-            model, step = loaded(run, recipe, launch.device)
+            model, step = loaded(run, recipe, launch.device, parts.objective)
             metrics = score(model, recipe, parts, splits, run, run.trained(step), step, launch, again)
             if launch.is_main:  # only now: what could not be scored has not been changed
                 run.write_recipe(recipe)
@@ -84,7 +84,10 @@ def score(
                          device=device)  # fmt: skip
     with shown() as report:
         together = replace(together, progress=report)
-        made = evaluate(model, samplers, images, recipe.evaluation, seed=seed, work=together, skipped=skipped)
+        made = evaluate(
+            model, samplers, images, recipe.evaluation, seed=seed, work=together, skipped=skipped,
+            objective=parts.objective.to(device).eval(),
+        )  # fmt: skip
     if not launch.is_main:
         return None
     made["protocol"]["checkpoint_step"] = step

@@ -90,6 +90,8 @@ def metrics_named(
         raise UserError(f"--bootstrap makes error bars of fid and fd, not of {names}")
     metrics = []
     for name in listed:
+        if name in known and "features" not in config_of(METRICS, name).model_fields:
+            raise UserError(f"--metric {name}: it scores a model: genzoo eval RUN evaluation.metrics='[{name}]'")
         more = {"bootstrap": bootstrap} if name in with_bars else {}
         metrics.append(parse(part(METRICS), {"name": name, "features": extractor, **more}, f"--metric {name}"))
     return metrics

@@ -76,7 +76,8 @@ def _scores(folder: Path) -> list[dict]:
 
 def _table(rows: list, names: list[str]) -> list[str]:
     """A row a score, a column a run; below, once, what differs in how they were made, and where, if not in all rows."""
-    about = [f"{row.metric} ({row.features})  {row.generator}  {row.part}" for row in rows]
+    features = [f" ({row.features})" if row.features else "" for row in rows]
+    about = [f"{row.metric}{on}  {row.generator}  {row.part}" for row, on in zip(rows, features, strict=True)]
     first = max([len(text) for text in about], default=0)
     widths = [max(12, len(name) + 2) for name in names]
     lines = [" " * (first + 2) + "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))]

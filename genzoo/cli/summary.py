@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from genzoo.evaluation.branches import describe
+from genzoo.evaluation.of_model import caveat
 
 
 def summary(metrics: dict, folder: Path) -> str:
@@ -42,6 +43,9 @@ def _tables(scores: list[dict]) -> list[str]:
     for metric, features in dict.fromkeys((entry["metric"], entry["features"]) for entry in scores):
         entries = [entry for entry in scores if (entry["metric"], entry["features"]) == (metric, features)]
         about = entries[0]
+        if not features:
+            lines.append(_of_model(about))
+            continue
         parts = list(dict.fromkeys(entry["part"] for entry in entries if "skipped" not in entry))
         lines.append(
             f"{metric} on {features} features, against {about['num_reference']:,} {about['reference']} images"
@@ -62,3 +66,14 @@ def _tables(scores: list[dict]) -> list[str]:
             note = f"   {first['note']}" if "note" in first else ""
             lines.append(f"  {generator:16}{cells}{first['num_samples']:9,}{note}")
     return lines
+
+
+def _of_model(entry: dict) -> str:
+    """A score of the trained model itself, in one line."""
+    if "skipped" in entry:
+        return f"{entry['metric']} skipped: {entry['skipped']}"
+    error = entry.get("standard_error")
+    bar = "" if error is None else f" ± {error:.2g}"
+    notes = "".join(f"; {words}" for words in (entry.get("unit"), caveat(entry), entry.get("note")) if words)
+    images = f"{entry['num_reference']:,} {entry['reference']} images"
+    return f"{entry['metric']} {entry['value']:.5g}{bar}   of {images}: {entry['estimator']}{notes}"

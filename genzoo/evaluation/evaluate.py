@@ -14,6 +14,7 @@ from genzoo.evaluation.config import EvaluationConfig
 from genzoo.evaluation.generate import decode, draw, encode, evaluating, pick, protocol_of
 from genzoo.evaluation.images import MIX, Images, Spread, from_array, quantize, shares, spread
 from genzoo.evaluation.latent import latent_diagnostics
+from genzoo.evaluation.of_model import Trained, model_metrics, score_model
 from genzoo.evaluation.protocol import versions
 from genzoo.evaluation.scorer import Measure, Rows, Side, Stream, extract, measures
 from genzoo.evaluation.work import Work
@@ -32,8 +33,11 @@ def evaluate(
     seed: int,
     work: Work,
     skipped: Mapping[str, str] | None = None,
+    objective: nn.Module | None = None,
 ) -> dict | None:
     """Scores of reconstructions and of every (fitted) sampler, for the image, each branch and their mix.
+
+    And of the model itself, by the metrics that need it, with the objective that it was trained with.
 
     splits: name -> uint8 n h w c; `config.reference` must be one of them. seed: of the samples, unless the config has
     one; every generator starts from it anew. skipped: samplers that could not be fitted, with the reason. The number of
@@ -52,7 +56,10 @@ def evaluate(
     real = _reference_sides(config, plan, references, work)
     branches = BranchDiagnostics()
     with evaluating(model):
-        mean, variance = encode(model, Spread(splits[config.reference], config.num_reference), work)
+        encoded = Spread(splits[config.reference], config.num_reference)
+        mean, variance = encode(model, encoded, work)
+        trained = Trained(model, objective, encoded, mean, variance, work)
+        of_model = score_model(model_metrics(config.metrics), trained, common, seed, config.strict)
         for generator, wanted in plan.items():
             if generator == "reconstruction":  # also where it is not scored: the split is judged by it
                 z = mean[spread(len(mean), config.num_samples)]
@@ -91,7 +98,7 @@ def evaluate(
         "latent": latent_diagnostics(mean, variance, model.has_standard_normal_prior)
         | codebook_usage(model.latent, mean),
         "split": branches.summary(),
-        "scores": scores,
+        "scores": scores + of_model,
     }
 
 

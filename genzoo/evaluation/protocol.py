@@ -11,6 +11,7 @@ from genzoo.parts import Features
 # What does not belong to the way a score was made: its value, whose it is, and what may differ without changing it.
 OWN = {
     *("value", "standard_error", "bootstrap_error", "bootstrap", "slope", "skipped", "metric", "generator", "part"),
+    "found",
     *("sampler", "sampler_name", "checkpoint_step", "samples_sha256", "reference", "seed", "versions"),
     *("features", "weights_sha256", "resize"),  # these are in `protocol` too
 }

@@ -83,20 +83,22 @@ class Measure:
 def make_metric(config: Config) -> Metric:
     """UserError where it needs what an evaluation does not give it."""
     metric = build(METRICS, config)
-    if metric.needs != "features" or not hasattr(config, "features"):
+    if metric.needs not in ("features", "model") or (metric.needs == "features") != hasattr(config, "features"):
         raise UserError(
-            f'metrics/{config.name} cannot be scored: what a metric may need so far is "features", of the extractor '
-            f"that its Config names as `features: Extractor`; this one needs {metric.needs!r}"
+            f'metrics/{config.name} cannot be scored: a metric may need "features", of the extractor that its Config '
+            f'names as `features: Extractor`, or the "model"; this one needs {metric.needs!r}'
         )
     return metric
 
 
 def measures(configs: Iterable[Config], device: torch.device | str) -> list[Measure]:
-    """The metrics, built, those on the same features with one extractor."""
+    """The metrics of features, built, those on the same features with one extractor."""
     made: list[Measure] = []
     extractors: dict[str, tuple[Features | None, str]] = {}
     for config in configs:
         metric = make_metric(config)
+        if metric.needs != "features":
+            continue
         key = config.features.model_dump_json()
         if key not in extractors:
             try:

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from genzoo.layers import in_float32
 from genzoo.objectives.reconstruction import Reconstruction, ReconstructionConfig, penalties_of
-from genzoo.parts import Composition, Pass, Shape
+from genzoo.parts import Composition, Observation, Pass, Shape
 
 
 class AE(nn.Module):
@@ -34,3 +34,6 @@ class AE(nn.Module):
     def log_prob(self, composition: Composition, x: Tensor) -> Tensor:
         """log p(x|z), b, nats per image: what `reconstruction` charges, with its normaliser."""
         return self.reconstruction.log_prob(composition, x)
+
+    def observation(self, composition: Composition) -> Observation:
+        return self.reconstruction.observation(composition)

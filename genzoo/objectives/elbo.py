@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from genzoo.layers import in_float32, per_image
 from genzoo.objectives.reconstruction import Reconstruction, ReconstructionConfig, penalties_of
-from genzoo.parts import Composition, Pass, Shape
+from genzoo.parts import Composition, Observation, Pass, Shape
 
 
 class ELBO(nn.Module):
@@ -50,6 +50,9 @@ class ELBO(nn.Module):
     def log_prob(self, composition: Composition, x: Tensor) -> Tensor:
         """log p(x|z), b, nats per image: what `reconstruction` charges, with its normaliser."""
         return self.reconstruction.log_prob(composition, x)
+
+    def observation(self, composition: Composition) -> Observation:
+        return self.reconstruction.observation(composition)
 
     def _beyond_free(self, kl: Tensor) -> Tensor:
         """What the KL of each latent element, a mean over the batch, costs: no less than its free bits."""

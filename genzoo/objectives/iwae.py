@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genzoo.layers import in_float32, per_image
 from genzoo.objectives.reconstruction import Reconstruction, ReconstructionConfig
-from genzoo.parts import Composition, Pass, Posterior, Shape
+from genzoo.parts import Composition, Observation, Pass, Posterior, Shape
 
 
 class IWAE(nn.Module):
@@ -75,6 +75,9 @@ class IWAE(nn.Module):
     def log_prob(self, composition: Composition, x: Tensor) -> Tensor:
         """log p(x|z), b, nats per image."""
         return self.reconstruction.log_prob(composition, x)
+
+    def observation(self, composition: Composition) -> Observation:
+        return self.reconstruction.observation(composition)
 
     def _gamma(self) -> Tensor:
         rec = self.reconstruction

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from genzoo.layers import in_float32, per_image
 from genzoo.objectives.reconstruction import Reconstruction, ReconstructionConfig, penalties_of
-from genzoo.parts import Composition, Pass, Shape
+from genzoo.parts import Composition, Observation, Pass, Shape
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the inverse multiquadratics, as in the code of WAE
 
@@ -55,6 +55,9 @@ class MMD(nn.Module):
     def log_prob(self, composition: Composition, x: Tensor) -> Tensor:
         """log p(x|z), b, nats per image."""
         return self.reconstruction.log_prob(composition, x)
+
+    def observation(self, composition: Composition) -> Observation:
+        return self.reconstruction.observation(composition)
 
 
 def mmd(a: Tensor, b: Tensor, kernel: str) -> Tensor:

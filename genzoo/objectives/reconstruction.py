@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from genzoo.config import Config
 from genzoo.layers import mean_of_processes
-from genzoo.parts import Composition, Pass
+from genzoo.parts import Composition, Observation, Pass
 
 
 class ReconstructionConfig(Config):
@@ -115,6 +115,17 @@ class Reconstruction(nn.Module):
         else:
             nats = (x - y).abs() / gamma + torch.log(2 * gamma)
         return -nats.flatten(1).sum(1)
+
+    def observation(self, composition: Composition) -> Observation:
+        """What `log_prob` is. A balanced gamma is the variance of a Gaussian like any other: the running error."""
+        kind, mode = self.config.reconstruction, self.config.gamma
+        if kind == "likelihood":
+            return Observation("the head's own", composition.on_levels)
+        if kind == "bce":
+            return Observation(kind, undefined="binary cross-entropy is no density of grey levels")
+        gamma = float(self.log_gamma.exp() if mode == "learned" else self.gamma)
+        law = "Gaussian of variance" if kind == "mse" else "Laplace of scale"
+        return Observation(f"{law} {gamma:.4g} (gamma: {mode})")
 
     @torch.no_grad()
     def of_all(self, mean: Tensor) -> Tensor:

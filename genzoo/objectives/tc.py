@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from genzoo.layers import in_float32, per_image
 from genzoo.objectives.reconstruction import Reconstruction, ReconstructionConfig, penalties_of
-from genzoo.parts import Composition, Pass, Shape
+from genzoo.parts import Composition, Observation, Pass, Shape
 
 
 class TC(nn.Module):
@@ -53,6 +53,9 @@ class TC(nn.Module):
     def log_prob(self, composition: Composition, x: Tensor) -> Tensor:
         """log p(x|z), b, nats per image."""
         return self.reconstruction.log_prob(composition, x)
+
+    def observation(self, composition: Composition) -> Observation:
+        return self.reconstruction.observation(composition)
 
 
 def aggregate(z: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from genzoo.config import leaves
+from genzoo.evaluation.of_model import caveat
 from genzoo.evaluation.protocol import OWN, differences
 from genzoo.evaluation.ranking import directions
 
@@ -91,7 +92,7 @@ def _line(name: str, entries: list[dict], parts: list[str], top: float, digits: 
         cells.append(Cell(text, abs(value) / top))
     first = next(iter(found.values()))
     fitted = f"fitted on {first['fit_split']}" if first.get("fit_split") else ""
-    return Line(name, cells, "; ".join(filter(None, [fitted, first.get("note", "")])))
+    return Line(name, cells, "; ".join(filter(None, [fitted, first.get("note", ""), caveat(first)])))
 
 
 def _mark_best(metric: str, lines: list[Line], scored: list[dict], parts: list[str]) -> None:
@@ -123,6 +124,8 @@ def _direction(metric: str) -> str:
 
 def _said(entry: dict) -> str:
     """How these numbers were made, in one line."""
+    if not entry["features"]:
+        return f"{entry['num_reference']:,} images of {entry.get('reference')} · {entry.get('estimator', '')}"
     network = entry.get("protocol", {}).get("network", entry["features"])
     n, m = (f"{entry[key]:,}" if isinstance(entry.get(key), int) else "?" for key in ("num_samples", "num_reference"))
     resize = f", resized: {entry['resize']}" if entry.get("resize") else ""

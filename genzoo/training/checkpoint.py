@@ -118,11 +118,16 @@ def read_tensors(checkpoint: Path, group: str) -> dict[str, Tensor]:
     return load_file(checkpoint / f"{group}.safetensors")
 
 
-def load_model(folder: Path, model: nn.Module) -> int:
-    """Load the newest whole checkpoint of the run: its averaged weights (EMA) where there are. Returns its step."""
+def load_model(folder: Path, model: nn.Module, objective: nn.Module | None = None) -> int:
+    """Load the newest whole checkpoint of the run: its averaged weights (EMA) where there are. Returns its step.
+
+    objective: what it was trained with, whose state is loaded, too.
+    """
     while checkpoint := newest(Path(folder)):
         try:
             load_weights(model, checkpoint, "ema" if (checkpoint / "ema.safetensors").exists() else "model")
+            if objective is not None:
+                load_weights(objective, checkpoint, "objective")
             return read_state(checkpoint)["step"]
         except (UserError, OSError):
             if checkpoint.exists():
