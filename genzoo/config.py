@@ -1,7 +1,9 @@
 """The base of every part's options, and the pydantic field that holds "one part of that kind"."""
 
 import inspect
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, SerializeAsAny, TypeAdapter, ValidationError, model_validator
@@ -10,7 +12,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, to_jsonable_pyt
 
 from genzoo.annotations import OneOf, alternatives, annotation_of, exact, words
 from genzoo.contracts import lacking
-from genzoo.errors import UserError, quoted, reason, suggestion
+from genzoo.errors import TooLarge, UserError, quoted, reason, suggestion
 from genzoo.registry import Registry
 
 
@@ -214,10 +216,18 @@ def build(registry: Registry, config: Config, *args: Any, **wiring: Any) -> Any:
     except TypeError as error:
         expected = ", ".join(["config", *wiring])
         raise UserError(f"{place}: its __init__ must take ({expected}): {error} ({place_of(part)})") from None
+    budget = nullcontext()
+    if "torch" in sys.modules:  # what has not imported it builds no tensors
+        from genzoo.budget import within_memory
+
+        budget = within_memory()
     try:
-        built = part(config, *args, **wiring)
+        with budget:
+            built = part(config, *args, **wiring)
     except UserError:
         raise
+    except TooLarge as error:
+        raise UserError(f"{place}: {error}; {smaller(config, given)}") from error
     except Exception as error:  # a plugin's constructor may fail in any way
         message = error if isinstance(error, ValueError) else reason(error)
         raise UserError(f"{place} cannot be built for {given or 'this recipe'}: {message}") from error
@@ -225,6 +235,30 @@ def build(registry: Registry, config: Config, *args: Any, **wiring: Any) -> Any:
         raise UserError(f"{place}: {problem} ({place_of(part)})")
     vars(built)["kind_name"] = place  # not by assignment, which a part may refuse
     return built
+
+
+def growth(config: Config) -> tuple[float, str]:
+    """How far, in times, the option that lies furthest above its default does so, and which it is; 1 and "": none."""
+    found = [(1.0, "")]
+    for option, field in type(config).model_fields.items():
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        found.append((_size(getattr(config, option)) / max(_size(default), 1), option))
+    return max(found, key=lambda each: each[0])
+
+
+def smaller(config: Config, given: str) -> str:
+    """The remedy where a part is too large: less of that option, else of what the part is given."""
+    _, option = growth(config)
+    if not option:
+        return f"it is built for {given}: make that smaller"
+    default = type(config).model_fields[option].get_default(call_default_factory=True)
+    return f"lower {option} ({quoted(getattr(config, option))}; default {quoted(default)})"
+
+
+def _size(value: Any) -> float:
+    if isinstance(value, list | tuple):
+        return sum(map(_size, value))
+    return value if isinstance(value, int | float) else 0
 
 
 def options(config: type[Strict]) -> list[dict[str, Any]]:

@@ -19,6 +19,10 @@ def plain(text: str) -> str:
     return "\n".join(shortened(line, LONGEST) for line in clean(text).split("\n"))
 
 
+class TooLarge(ValueError):
+    """A part takes more memory or more work than there is (genzoo.budget): the message says of what."""
+
+
 class Interrupted(Exception):
     """Training was stopped by a signal, after saving. The message says how to go on; the command line exits 130."""
 

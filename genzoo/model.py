@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from genzoo.budget import within_memory
 from genzoo.config import Strict, build, part
 from genzoo.densities import StandardNormal
 from genzoo.interpolation import between
@@ -40,13 +41,14 @@ class Model(nn.Module):
     def __init__(self, config: ModelConfig, image_shape: Shape):
         super().__init__()
         self.image_shape = image_shape
-        self.encoder = build(ENCODERS, config.encoder, in_shape=image_shape)
-        self.latent = build(LATENTS, config.latent, in_shape=self.encoder.out_shape)
-        self.head = build(HEADS, config.head, in_shape=self.latent.out_shape, image_shape=image_shape)
-        self.latent_shape = self.latent.shape
-        self.prior = None
-        if config.prior is not None:
-            self.prior = build(PRIORS, config.prior, latent_shape=self.latent_shape, image_shape=image_shape)
+        with within_memory():  # all of it together
+            self.encoder = build(ENCODERS, config.encoder, in_shape=image_shape)
+            self.latent = build(LATENTS, config.latent, in_shape=self.encoder.out_shape)
+            self.head = build(HEADS, config.head, in_shape=self.latent.out_shape, image_shape=image_shape)
+            self.latent_shape = self.latent.shape
+            self.prior = None
+            if config.prior is not None:
+                self.prior = build(PRIORS, config.prior, latent_shape=self.latent_shape, image_shape=image_shape)
         if config.batch_norm_momentum is not None:
             for module in self.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):

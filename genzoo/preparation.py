@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from genzoo.budget import within_memory
 from genzoo.config import build, parse
 from genzoo.data.store import Split, prepare
 from genzoo.errors import UserError
@@ -13,7 +14,7 @@ from genzoo.parts import Dataset, Learned, Sampler
 from genzoo.progress import shown
 from genzoo.recipe import Recipe
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS, TERMS
-from genzoo.tracing import refuse_misfits, trace
+from genzoo.tracing import refuse_misfits, rehearse, trace
 from genzoo.training.config import TrainConfig
 from genzoo.training.preflight import refuse_settings
 
@@ -33,12 +34,22 @@ def build_parts(recipe: Recipe) -> Parts:
 
     Random first weights, such as a critic's, are those of the recipe's seed.
     """
+    from genzoo.evaluation.generate import refuse_many
     from genzoo.evaluation.scorer import make_metric
 
     dataset = build(DATASETS, recipe.data)
     shape = dataset.image_shape
     num = recipe.train.batch_size // recipe.train.grad_accumulation
     traced = trace(recipe.model, shape, max(1, min(2, num)))
+    of_codes = {
+        config.name: traced.codes if getattr(SAMPLERS.get(config.name), "learns", "") == "codes" else {}
+        for config in recipe.samplers
+    }
+    with within_memory(traced.num_bytes):
+        for registry, configs in ((OBJECTIVES, [recipe.objective]), (TERMS, recipe.terms)):
+            rehearse(registry, configs, image_shape=shape)
+        for config in recipe.samplers:
+            rehearse(SAMPLERS, [config], latent_shape=traced.latent_shape, **of_codes[config.name])
     torch.manual_seed(recipe.seed)
     objective = build(OBJECTIVES, recipe.objective, image_shape=shape)
     terms = {config.name: build(TERMS, config, image_shape=shape) for config in recipe.terms}
@@ -48,13 +59,14 @@ def build_parts(recipe: Recipe) -> Parts:
     refuse_misfits(users, traced.offers, recipe.model, shape)
     samplers = {}
     for config in recipe.samplers:
-        of_codes = traced.codes if getattr(SAMPLERS.get(config.name), "learns", "") == "codes" else {}
-        samplers[config.name] = built = build(SAMPLERS, config, latent_shape=traced.latent_shape, **of_codes)
+        built = build(SAMPLERS, config, latent_shape=traced.latent_shape, **of_codes[config.name])
+        samplers[config.name] = built
         if hasattr(built, "loss"):
             refuse_settings(settings_of(built))
     refuse_misfits({f"samplers/{k}": v for k, v in samplers.items()}, traced.offers, recipe.model, shape)
     for metric in recipe.evaluation.metrics:
         make_metric(metric)
+    refuse_many(recipe.evaluation.num_samples, traced.latent_shape, "evaluation.num_samples")
     return Parts(dataset, objective, terms, samplers)
 
 

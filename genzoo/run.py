@@ -19,6 +19,7 @@ from genzoo.recipe import Recipe
 from genzoo.run_folder import RunFolder
 from genzoo.run_scores import evaluate_run, score
 from genzoo.sampling import drawn, sample
+from genzoo.tracing import refuse_large_training
 from genzoo.training.preflight import planned_checkpoint_bytes, refuse_settings
 from genzoo.training.signals import resume_command
 from genzoo.training.step import Step
@@ -54,6 +55,10 @@ def _run(
 ) -> dict | None:
     parts = build_parts(recipe)
     refuse_settings(recipe.train)
+    if not torch.cuda.is_available():
+        num = recipe.train.batch_size // (recipe.train.grad_accumulation * launch.num)
+        refuse_large_training(recipe.model, parts.dataset.image_shape, recipe.objective, recipe.terms, num,
+                              recipe.train.activation_checkpointing)  # fmt: skip
     begins = not resume or folder.step() is None
     with launch.first("prepared"):
         if launch.is_main:

@@ -2,16 +2,21 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
 
-from genzoo.config import Config, build, config_of
-from genzoo.errors import UserError, reason
+from genzoo.budget import memory, within_memory
+from genzoo.config import Config, build, config_of, growth, parts_in, smaller
+from genzoo.errors import TooLarge, UserError, reason
+from genzoo.files import size_of
 from genzoo.model import Model, ModelConfig, watched
 from genzoo.parts import CAPABILITIES, Pass, Shape
 from genzoo.registry import HEADS, KINDS, LATENTS, OBJECTIVES, TERMS, Registry
 from genzoo.training.step import Step
+
+HEAVY = 2000  # what a pass keeps for the backward pass, in times the image's bytes, is hardly ever more
 
 
 @dataclass
@@ -22,16 +27,19 @@ class Traced:
     latent_shape: Shape
     offers: set[str]  # of genzoo.parts.CAPABILITIES
     codes: dict  # of a discrete latent: num_codes, and the grid of an image's codes, as samplers of them are built
+    num_bytes: int  # of weights and buffers
 
 
 def trace(config: ModelConfig, image_shape: Shape, num: int = 2) -> Traced:
     """Run `num` images of zeros through the model on the meta device.
 
-    UserError when a part refuses the size or the number of images, makes another shape than it declares, or lacks what
-    the prior needs of it.
+    UserError when a part refuses the size or the number of images, makes another shape than it declares, lacks what
+    the prior needs of it, or takes more memory than there is.
     """
-    with torch.device("meta"):
+    images = f"{'x'.join(map(str, image_shape))} images"
+    with torch.device("meta"), within_memory() as budget:
         model = Model(config, image_shape)
+        budget.begin_pass()
         x = torch.zeros(num, *image_shape)
         stages: dict[str, Shape] = {}
 
@@ -70,13 +78,30 @@ def trace(config: ModelConfig, image_shape: Shape, num: int = 2) -> Traced:
                     codes = {"num_codes": model.latent.num_codes, "grid": tuple(model.latent.codes(z).shape[1:])}
             except UserError:
                 raise
+            except TooLarge as error:
+                inside = [one for one in parts_in(config) if f"{one.kind}/{one.name}" in running]
+                part = max(reversed(inside), key=growth)
+                raise UserError(f"{part.kind}/{part.name} on {images}: {error}; {smaller(part, images)}") from error
             except Exception as error:  # a plugin's forward may fail in any way
                 part = running[-1] if running else "the model"
                 message = error if isinstance(error, ValueError) else reason(error)
-                images = f"{'x'.join(map(str, image_shape))} images"
                 alone = " that come alone (train.batch_size / train.grad_accumulation is 1)" if num == 1 else ""
                 raise UserError(f"{part} fails on {images}{alone}: {message}") from error
-    return Traced(stages, model.latent_shape, offers, codes)
+    return Traced(stages, model.latent_shape, offers, codes, budget.num_bytes)
+
+
+def rehearse(registry: Registry, configs: Iterable[Config], **wiring: Shape) -> None:
+    """UserError for parts that are larger than the memory, by building them on the meta device.
+
+    What cannot be built there is let pass: it is looked at again, tensor by tensor, when it is built.
+    """
+    for config in configs:
+        try:
+            with torch.device("meta"), torch.random.fork_rng(devices=[]):
+                build(registry, config, **wiring)
+        except UserError as error:
+            if isinstance(error.__cause__, TooLarge):
+                raise
 
 
 def capabilities(model: Model, made: Pass) -> set[str]:
@@ -193,6 +218,26 @@ def measure(config: ModelConfig, image_shape: Shape, objective: Config, terms: I
     trained = [p for p in step.parameters() if p.requires_grad]
     num = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return Measures(stages, num, activation_bytes=(many - few) // 2, fixed_bytes=4 * sum(p.nbytes for p in trained))
+
+
+def refuse_large_training(
+    config: ModelConfig, image_shape: Shape, objective: Config, terms: Iterable[Config], num: int, recomputed: bool
+) -> None:
+    """UserError where training on a CPU, `num` images at once, cannot fit the memory, counted low.
+
+    Weights with their gradients, whatever the optimizer keeps, and half of what a float32 pass keeps for the way back;
+    nothing for that where it is `recomputed`. A GPU says itself that its memory is full.
+    """
+    if 4 * prod(image_shape) * num * HEAVY < memory() / 2 and trace(config, image_shape).num_bytes < memory() / 4:
+        return
+    found = measure(config, image_shape, objective, terms)
+    images = 0 if recomputed else found.activation_bytes * num // 2
+    if found.fixed_bytes // 2 + images > memory():
+        raise UserError(
+            f"weights and gradients take {size_of(found.fixed_bytes // 2)}, what {num:,} images keep for the backward "
+            f"pass at least {size_of(images)}, and there are {size_of(memory())} of memory; lower train.batch_size, "
+            "raise train.grad_accumulation, or make the model smaller (`genzoo recipes validate` shows its parts)"
+        )
 
 
 def saved_bytes(step: Step, batch_size: int, image_shape: Shape) -> int:

@@ -41,7 +41,7 @@ LAYERS = [
     {"edits"},
     {"plugin_files", "recipe_file", "scaffold"},
     {"config", "cache"},
-    {"images", "annotations"},
+    {"images", "annotations", "budget"},
     {"files", "allocator"},
     {"registry"},
     {"installed"},

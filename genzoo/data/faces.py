@@ -30,8 +30,8 @@ class Faces:
 
     class Config(Config):
         size: pixels(32, 256) = Field(64, description="height and width in pixels, or [height, width]")
-        num_train: int = Field(10_000, ge=1, description="number of training images")
-        num_test: int = Field(2_000, ge=1, description="number of test images")
+        num_train: int = Field(10_000, ge=1, le=10**8, description="number of training images")
+        num_test: int = Field(2_000, ge=1, le=10**8, description="number of test images")
         seed: int = Field(0, ge=0, lt=2**32, description="another seed, other faces")
 
     splits = ("train", "test")

@@ -48,7 +48,7 @@ class WebDataset(SquareImages):
             None, description="what follows the first dot in the name of a sample's image; null: any image suffix"
         )
         stream: bool = Field(False, description="read (uncompressed) shards while training, instead of a prepared copy")
-        buffer: int = Field(4096, ge=1, description="with stream: images shuffled together and read ahead")
+        buffer: int = Field(4096, ge=1, le=2**24, description="with stream: images shuffled together and read ahead")
 
     reading = {"buffer"}
 

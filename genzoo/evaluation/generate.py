@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from genzoo.budget import refuse
 from genzoo.errors import UserError
 from genzoo.evaluation.images import Spread, read
 from genzoo.evaluation.work import Work
-from genzoo.parts import Composition, Sampler
+from genzoo.parts import Composition, Sampler, Shape
 
 
 def bind(sampler: Sampler, model: nn.Module) -> None:
@@ -21,10 +23,16 @@ def bind(sampler: Sampler, model: nn.Module) -> None:
 
 def draw(model: nn.Module, sampler: Sampler, num: int, seed: int) -> Tensor:
     """Latents of a sampler that has learned what it needs, num *latent_shape on the CPU."""
+    refuse_many(num, model.latent_shape, "samples")
     bind(sampler, model)
     if hasattr(sampler, "loss"):  # a network, on the model's device
         sampler.to(next((parameter.device for parameter in model.parameters()), None))
     return sampler.sample(num, torch.Generator().manual_seed(seed))
+
+
+def refuse_many(num: int, latent_shape: Shape, place: str) -> None:
+    """UserError where the latents of `num` samples are more than the memory."""
+    refuse(4 * num * prod(latent_shape), f"{place}: the latents of {num:,} samples", "make fewer")
 
 
 def fit_split(sampler: Sampler) -> str | None:

@@ -20,7 +20,7 @@ class MixtureHead(nn.Module):
     """
 
     class Config(Config):
-        num_components: int = Field(3, ge=2, description="number of branches K (trunk: shared)")
+        num_components: int = Field(3, ge=2, le=256, description="number of branches K (trunk: shared)")
         trunk: Literal["shared", "separate"] = Field(
             "shared", description="shared: one decoder makes all maps and branches; separate: a decoder for each branch"
         )

@@ -12,7 +12,9 @@ from genzoo.extractors import EXTRACTOR, Extractor
 from genzoo.frechet import Statistics, frechet_distance
 from genzoo.parts import Side
 
-BOOTSTRAP = Field(None, ge=2, description="resamplings of the samples for an error bar, such as 20; null: none")
+BOOTSTRAP = Field(
+    None, ge=2, le=10**5, description="resamplings of the samples for an error bar, such as 20; null: none"
+)
 
 
 def too_few(dim: int, num_real: int, num_fake: int) -> str:

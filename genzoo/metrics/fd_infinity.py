@@ -19,7 +19,7 @@ class FDInfinity:
 
     class Config(Config):
         features: Extractor = EXTRACTOR
-        num_points: int = Field(15, ge=2, description="numbers of samples that it is measured at")
+        num_points: int = Field(15, ge=2, le=1000, description="numbers of samples that it is measured at")
         min_samples: int = Field(5000, ge=2, description="the smallest of them, at most half of the samples")
 
     needs: ClassVar[str] = "features"

@@ -16,7 +16,7 @@ class KID:
 
     class Config(Config):
         features: Extractor = EXTRACTOR
-        num_subsets: int = Field(100, ge=1, description="subsets that the distance is averaged over")
+        num_subsets: int = Field(100, ge=1, le=10**5, description="subsets that the distance is averaged over")
         subset_size: int = Field(1000, ge=2, description="images of each side in a subset, at most")
 
     needs: ClassVar[str] = "features"

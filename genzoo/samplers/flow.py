@@ -1,8 +1,11 @@
 """A normalising flow on latents."""
 
+from itertools import pairwise
+
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from genzoo.budget import refuse
 from genzoo.errors import UserError
 from genzoo.samplers.learned import LearnedSampler, TrainingConfig
 
@@ -15,9 +18,9 @@ class FlowSampler(LearnedSampler):
     """
 
     class Config(TrainingConfig):
-        num_transforms: int = Field(5, ge=1, description="autoregressive transforms")
-        hidden_dim: int = Field(128, ge=1, description="width of the network that sets each transform")
-        num_layers: int = Field(2, ge=1, description="its hidden layers")
+        num_transforms: int = Field(5, ge=1, le=256, description="autoregressive transforms")
+        hidden_dim: int = Field(128, ge=1, le=16384, description="width of the network that sets each transform")
+        num_layers: int = Field(2, ge=1, le=64, description="its hidden layers")
 
     def make_network(self) -> nn.Module:
         try:
@@ -26,6 +29,9 @@ class FlowSampler(LearnedSampler):
             raise UserError("samplers/flow needs the package zuko: pip install 'genzoo[flow]'") from None
         config = self.config
         hidden_dims = [config.hidden_dim] * config.num_layers
+        weights = sum(a * b for a, b in pairwise([self.dim, *hidden_dims, 2 * self.dim])) * config.num_transforms
+        what = f"samplers/flow with hidden_dim {config.hidden_dim}, num_layers {config.num_layers} and num_transforms "
+        refuse(5 * weights, f"{what}{config.num_transforms}", "lower them")  # with a mask of a byte for each weight
         return MAF(self.dim, transforms=config.num_transforms, hidden_features=hidden_dims)
 
     def loss_of(self, z: Tensor) -> dict[str, Tensor]:

@@ -21,10 +21,13 @@ class FlowMatchingSampler(LearnedSampler):
 
     class Config(TrainingConfig):
         lr: float = Field(3e-3, gt=0, description=TrainingConfig.model_fields["lr"].description)
-        hidden_dim: int = Field(256, ge=1, description="width of the velocity network")
-        num_layers: int = Field(3, ge=1, description="its residual blocks")
+        hidden_dim: int = Field(256, ge=1, le=16384, description="width of the velocity network")
+        num_layers: int = Field(3, ge=1, le=256, description="its residual blocks")
         num_solver_steps: int = Field(
-            32, ge=1, description="steps of Heun's method from t = 0 to 1; the network is called twice in each"
+            32,
+            ge=1,
+            le=10**5,
+            description="steps of Heun's method from t = 0 to 1; the network is called twice in each",
         )
 
     def make_network(self) -> nn.Module:

@@ -19,10 +19,10 @@ class GMMSampler(nn.Module):
     """
 
     class Config(Config):
-        num_components: int = Field(100, ge=1, description="number of Gaussians")
+        num_components: int = Field(100, ge=1, le=2**20, description="number of Gaussians")
         covariance: Literal["full", "diag"] = Field("full", description="shape of each Gaussian")
         reg_covar: float = Field(1e-6, ge=0, description="added to the covariances' diagonals")
-        max_iter: int = Field(100, ge=1, description="EM iterations at most")
+        max_iter: int = Field(100, ge=1, le=10**6, description="EM iterations at most")
         max_fit: int | None = Field(
             20000, ge=1, description="fit on this many posteriors, drawn at random; null: all. The score states it"
         )

@@ -23,8 +23,10 @@ class TrainingConfig(Config):
     The optimizer is AdamW, the rate falls to 0 along a cosine.
     """
 
-    steps: int = Field(3000, ge=1, description="optimizer steps")
-    batch_size: int = Field(256, ge=1, description="latents a step, over all processes and accumulated parts together")
+    steps: int = Field(3000, ge=1, le=10**8, description="optimizer steps")
+    batch_size: int = Field(
+        256, ge=1, le=2**20, description="latents a step, over all processes and accumulated parts together"
+    )
     grad_accumulation: int = Field(1, ge=1, description="parts a batch is cut into, one after the other: less memory")
     lr: float = Field(1e-3, gt=0, description="learning rate at its highest; falls to 0 along a cosine")
     warmup_steps: int = Field(0, ge=0, description="steps over which the rate first grows to lr")

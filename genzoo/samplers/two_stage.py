@@ -18,8 +18,8 @@ class TwoStageSampler(LearnedSampler):
     """
 
     class Config(TrainingConfig):
-        hidden_dim: int = Field(256, ge=1, description="width of the encoder's and the decoder's layers")
-        num_layers: int = Field(3, ge=1, description="hidden layers of each")
+        hidden_dim: int = Field(256, ge=1, le=16384, description="width of the encoder's and the decoder's layers")
+        num_layers: int = Field(3, ge=1, le=256, description="hidden layers of each")
 
     def make_network(self) -> nn.Module:
         config, d = self.config, self.dim
