@@ -44,6 +44,37 @@ def replacing(path: Path, synced: bool = True) -> Iterator[IO[bytes]]:
         Path(part).unlink(missing_ok=True)
 
 
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """A folder to fill, under a name of its own, which becomes `folder` when the body has ended well; else it is gone.
+
+    UserError where `folder` holds anything already, also when another process has made it meanwhile.
+    """
+    refuse_filled(folder)
+    check_writable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        yield part
+        part.chmod(0o755)  # mkdtemp gives 0700
+        for path in [*part.iterdir(), part]:
+            sync(path)
+        try:
+            part.rename(folder)  # takes the place of an empty folder, and of nothing else
+        except OSError:
+            refuse_filled(folder)
+            raise
+        sync(folder.parent)
+    finally:
+        delete(part)
+
+
+def refuse_filled(folder: Path) -> None:
+    """UserError unless the folder is not there, or empty."""
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise UserError(f"{folder} exists: choose another place with --out")
+
+
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as file:
         file.write(text.encode("utf-8"))

@@ -90,6 +90,8 @@ class Prior(Protocol):
     def sample(self, num: int, generator: Generator, model) -> Tensor:
         """num *latent_shape; chance comes from the generator, which is on the CPU, alone."""
 
+    # Optional: `components(model) -> (weights k, posterior of k)`, of a mixture: exports draw from Gaussian ones.
+
 
 @dataclass
 class Pass:

@@ -83,8 +83,10 @@ def encode(
     arrays = {key: np.concatenate(rows) for key, rows in found.items()}
     arrays["names"] = np.array(source.names)
     about = {"run": str(folder.resolve().name), "processing": source.processing}
+    if (step := RunFolder(folder).step()) is not None:  # a folder of the Hub has none
+        about["checkpoint_step"] = step
     with replacing(out) as file:
-        np.savez(file, **arrays, **about, checkpoint_step=RunFolder(folder).step())
+        np.savez(file, **arrays, **about)
     return {key: rows.shape for key, rows in arrays.items()}
 
 

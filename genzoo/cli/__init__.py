@@ -24,6 +24,7 @@ COMMANDS = {
     "encode": "trained:encode",
     "eval": "run:evaluate",
     "explore": "trained:explore",
+    "export": "trained:export",
     "fid": "scores:fid",
     "list": "parts:list_parts",
     "neighbors": "scores:neighbors",

@@ -1,10 +1,11 @@
-"""Commands that put a trained run to use: reconstruct, encode, decode, panels, explore."""
+"""Commands that put a trained run to use: reconstruct, encode, decode, panels, explore, export."""
 
+import json
 from pathlib import Path
 
 import click
 
-from genzoo.cli.options import plugin_option
+from genzoo.cli.options import as_json, plugin_option
 from genzoo.errors import UserError
 
 run_argument = click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
@@ -115,3 +116,47 @@ def explore(folder: Path, opens: bool, plugins: tuple) -> None:
     if opens:
         click.launch(server.url)
     server.run()
+
+
+@click.command()
+@run_argument
+@click.option("--to", "target", type=click.Choice(["onnx", "torch", "hf"]), required=True, help="The form to write.")
+@click.option("--out", type=click.Path(path_type=Path), help="A new folder. [default: RUN/export/onnx, ...]")
+@click.option("--license", "licence", help="Of the weights, for --to hf, such as cc-by-4.0. [default: unknown]")
+@click.option("--push", "repo", metavar="OWNER/NAME", help="Upload the folder of --to hf to the Hugging Face Hub.")
+@click.option("--private", is_flag=True, help="With --push: a repository that others do not see.")
+@plugin_option
+@as_json
+def export(
+    folder: Path,
+    target: str,
+    out: Path | None,
+    licence: str | None,
+    repo: str | None,
+    private: bool,
+    plugins: tuple,
+    as_json: bool,
+) -> None:
+    """Write the model of a run for other programs: its newest checkpoint, in a folder of its own.
+
+    onnx, torch: the encoder and the decoder as graphs for batches of any size, for onnxruntime and torch.export.load;
+    each is run and compared with the model. hf: a folder for the Hugging Face Hub, which genzoo.load(FOLDER) and
+    genzoo.load("hf://OWNER/NAME") read.
+    """
+    from genzoo.export.run import export as write
+
+    path, about = write(folder, target, out, licence=licence or "unknown", repo=repo, private=private, plugins=plugins)
+    if as_json:
+        click.echo(json.dumps({"folder": str(path), **about}, indent=2))
+        return
+    for graph in about.get("graphs", {}).values():
+        ends = (graph["inputs"], graph["outputs"])
+        shapes = [
+            ", ".join(f"{name} {' x '.join(map(str, one['shape']))}" for name, one in end.items()) for end in ends
+        ]
+        apart = f"{graph['largest_difference']:.1e} from the model at most, {about['tolerance']:.0e} is allowed"
+        click.echo(f"{path / graph['file']}: {' -> '.join(shapes)}; {apart} ({graph['checked_with']})")
+    for what, why in about.get("not_exported", {}).items():
+        click.echo(f"not exported: {what}: {why}")
+    if target == "hf":
+        click.echo(f"{path}: {', '.join(about['files'])}" + (f"; uploaded to {about['url']}" if repo else ""))

@@ -31,6 +31,10 @@ class MixturePrior(nn.Module):
         each = DiagonalGaussian(self.mean, self.logvar).log_prob(z.float().unsqueeze(1))  # b k
         return (each + self.logits.log_softmax(0)).logsumexp(1)
 
+    def components(self, model) -> tuple[Tensor, DiagonalGaussian]:
+        """Weights k, and the k Gaussians."""
+        return self.logits.softmax(0), DiagonalGaussian(self.mean, self.logvar)
+
     @torch.no_grad()
     def sample(self, num: int, generator: Generator, model) -> Tensor:
         """num *latent_shape, on the CPU."""

@@ -33,6 +33,10 @@ class VampPrior(nn.Module):
         each = self._encoded(model, self.logits).log_prob(z.float().unsqueeze(1))  # b k
         return each.logsumexp(1) - math.log(len(self.logits))
 
+    def components(self, model) -> tuple[Tensor, Posterior]:
+        """Weights k, and the posteriors of the k pseudo-inputs."""
+        return torch.full((len(self.logits),), 1 / len(self.logits)), self._encoded(model, self.logits)
+
     @torch.no_grad()
     def sample(self, num: int, generator: Generator, model) -> Tensor:
         """num *latent_shape."""
