@@ -160,9 +160,9 @@ def test_the_call_of_fid_is_one():
 
 
 def test_the_study_of_the_page_is_one(tmp_path):
-    (block,) = blocks(DOCS / "compare.md", "yaml")
+    (block,) = blocks(DOCS / "studies.md", "yaml")
     (tmp_path / "mine.yaml").write_text(block)
-    assert len(expand(*read_study(tmp_path / "mine.yaml"))) == 9
+    assert len(expand(*read_study(tmp_path / "mine.yaml"))) == 12
 
 
 def test_the_catalogue_is_current():

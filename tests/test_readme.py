@@ -40,7 +40,7 @@ def test_the_results_are_the_committed_ones():
         found |= {mark[2] for mark in readme.MARKS.finditer(text)}
         assert text == readme.written(text), f"{path}: run python benchmarks/readme.py"
     assert found == readme.TABLES.keys()
-    assert "<!-- results:" in README
+    assert "<!-- study flagship:" in README
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "results").rglob("metrics.json")), ids=str)

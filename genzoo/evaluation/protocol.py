@@ -14,6 +14,7 @@ OWN = {
     "found",
     *("sampler", "sampler_name", "checkpoint_step", "samples_sha256", "reference", "seed", "versions"),
     *("features", "weights_sha256", "resize"),  # these are in `protocol` too
+    "control",  # options of what changed the images before they were scored, which `part` names
 }
 
 OPTIONS = "sampler_options"  # of the sampler behind a score, where they are known

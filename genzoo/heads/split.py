@@ -30,6 +30,7 @@ class SplitHead(nn.Module):
             None, description="trunk: pair: a third decoder for sigma; null: one more channel of the first decoder"
         )
         sigma_per_color: bool = Field(False, description="a sigma for each colour channel instead of one for all")
+        sigma_bias: float = Field(0.0, ge=-10, le=10, description="added to sigma's logits, so that it starts there")
 
         @model_validator(mode="before")
         @classmethod
@@ -51,10 +52,12 @@ class SplitHead(nn.Module):
         if config.sigma_decoder:
             decoders.insert(0, config.sigma_decoder)
         num_maps = image_shape[0] if config.sigma_per_color else 1
+        self.sigma_bias = config.sigma_bias
         self.branches = Branches(decoders, 2, num_maps, in_shape, image_shape)
 
     def forward(self, features: Tensor) -> Composition:
-        sigma, y1, y2 = (logits.sigmoid() for logits in self.branches(features))
+        sigma, y1, y2 = self.branches(features)
+        sigma, y1, y2 = (sigma + self.sigma_bias).sigmoid(), y1.sigmoid(), y2.sigmoid()
         # lerp is y2 + sigma * (y1 - y2) rounded such that it never leaves [min(y1, y2), max(y1, y2)]
         image = torch.lerp(y2, y1, sigma)
         return Composition(image, branches={"y1": y1, "y2": y2}, maps={"sigma": sigma})

@@ -33,7 +33,12 @@ class Page:
 
     def whole(self, page: Path) -> list[str]:
         study = self.study
-        lines = [f"# {study.title or study.name}", "", *([study.about.strip(), ""] if study.about else [])]
+        lines = [
+            f"# {study.title or study.name}",
+            "",
+            *self._answers(),
+            *([study.about.strip(), ""] if study.about else []),
+        ]
         if study.claims:
             lines += ["## Findings", "", *self._findings(study.claims), ""]
         for item in (*study.tables, *study.scatters, *study.pictures):
@@ -45,11 +50,26 @@ class Page:
             return self._table(item, page)
         return self._scatter(item, page) if isinstance(item, Scatter) else self._pictures(item, page)
 
+    def _answers(self) -> list[str]:
+        """One paragraph: each question with the claims that answer it, and what became of them."""
+        said: dict[str, list[str]] = {}
+        for claim in self.study.claims:
+            if claim.answers:
+                found = []
+                for one in self._verdicts(claim):
+                    why = _difference(one.difference) or one.reason
+                    found.append(f"**{one.word}**{' on ' if one.of else ''}{', '.join(one.of)} ({why})")
+                said.setdefault(claim.answers, []).append(f"{claim.says}: {', '.join(found)}")
+        text = " ".join(f"*{question}* {'; '.join(ones)}." for question, ones in said.items())
+        return [text, ""] if text else []
+
+    def _verdicts(self, claim: Claim) -> list[claims.Verdict]:
+        return claims.verdicts(claim, self.facts) or [claims.Verdict((), "undecided", None, "no runs yet")]
+
     def _findings(self, said: Sequence[Claim]) -> list[str]:
         rows = []
         for claim in said:
-            found = claims.verdicts(claim, self.facts) or [claims.Verdict((), "undecided", None, "no runs yet")]
-            for one in found:
+            for one in self._verdicts(claim):
                 name = f"{claim.says} ({', '.join(one.of)})" if one.of else claim.says
                 rows.append([name, f"**{one.word}**", _difference(one.difference), one.reason])
         return [*_markdown(["claim", "verdict", "difference (95 %), pairs", ""], rows), "", claims.METHOD]

@@ -19,6 +19,7 @@ from genzoo.evaluation.generate import encode, samples
 from genzoo.evaluation.images import Spread, from_array, quantize, shares, spread
 from genzoo.evaluation.work import ON_CPU, Work
 from genzoo.frechet import Statistics, frechet_distance
+from genzoo.parts import Composition
 from genzoo.registry import FEATURES, SAMPLERS
 from genzoo.stage_two import fit_samplers
 
@@ -70,6 +71,35 @@ def test_every_generator_and_part_is_scored_and_stated(split_model, samplers, sp
     assert result["latent"]["num_latents"] == 4 and result["split"]["kind"] == "semantic"
     assert split_model.training  # as it was
     json.dumps(result, allow_nan=False)
+
+
+def exchanged(made):
+    """The same image, from exchanged branches and 1 - sigma."""
+    (y1, y2), sigma = made.branches.values(), 1 - made.maps["sigma"]
+    return Composition(torch.lerp(y1, y2, sigma), branches={"y1": y2, "y2": y1}, maps={"sigma": sigma})
+
+
+def test_exchanged_branches_exchange_their_scores_and_change_no_other(split_model, samplers, splits, pixels):
+    made = run(split_model, samplers, splits, config(PIXELS))
+    decode = split_model.decode
+    split_model.decode = lambda z: exchanged(decode(z))
+    swapped = run(split_model, samplers, splits, config(PIXELS))
+    before, after = by_place(made), by_place(swapped)
+    for (*place, part), entry in before.items():
+        if part != "mix":  # whose first half is now the second
+            other = {"y1": "y2", "y2": "y1"}.get(part, part)
+            assert after[*place, other]["value"] == pytest.approx(entry["value"], rel=1e-3, abs=1e-6)
+    assert before["fd", "pixels", "prior", "y1"]["value"] != before["fd", "pixels", "prior", "y2"]["value"]
+    one, other = made["split"], swapped["split"]
+    assert other["kind"] == one["kind"] and other["sigma_mean"] == pytest.approx(1 - one["sigma_mean"])
+    for key in (
+        "sigma_entropy",
+        "sigma_high_frequency",
+        "sigma_contrast",
+        "branch_distance",
+        "nearest_branch_distance",
+    ):
+        assert other[key] == pytest.approx(one[key], rel=1e-4), key
 
 
 def test_values_against_a_plain_computation(split_model, samplers, splits, pixels):

@@ -30,10 +30,10 @@ class Given(nn.Module):
         return tuple(output.float() for output in self.outputs)
 
 
-def composed(name: str, *outputs):
+def composed(name: str, *outputs, sigma_bias=0.0):
     head = object.__new__(HEADS.get(name))
     nn.Module.__init__(head)
-    head.branches = Given(*outputs)
+    head.branches, head.sigma_bias = Given(*outputs), sigma_bias
     return head(None)
 
 
@@ -199,3 +199,10 @@ def test_shared_trunk_channel_order(per_color):
     assert torch.equal(composition.maps["sigma"], raw[:, :num])
     assert torch.equal(composition.branches["y1"], raw[:, num : num + 3])
     assert torch.equal(composition.branches["y2"], raw[:, num + 3 :])
+
+
+def test_sigma_starts_at_its_bias():
+    zeros = torch.zeros(2, 1, 4, 4)
+    made = composed("split", zeros, zeros + 3, zeros - 3, sigma_bias=2.0)
+    torch.testing.assert_close(made.maps["sigma"], torch.full_like(zeros, 2.0).sigmoid())
+    assert (made.image > 0.8).all()  # mostly y1, which is sigmoid(3)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -14,7 +15,9 @@ from genzoo.study.facts import facts_file, farthest
 from genzoo.study.facts import read as read_facts
 from genzoo.study.measures import mark, pivot, records
 from genzoo.study.page import Page
-from genzoo.study.study import Claim, read
+from genzoo.study.study import Claim, facts_folder, read
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 STUDY = """\
 name: made_up
@@ -101,6 +104,31 @@ def test_the_page_holds_means_intervals_rates_and_verdicts(study):
     assert "100 images against 100 of `test`" in "\n".join(page.whole(path))
     best = page.whole(path)[page.whole(path).index("## Best") + 4 :]
     assert best[0] == "| split | 20.10 ± 0.25 | 27.10 ± 0.25 (gmm) |" and "(prior)" in best[1]
+
+
+def test_questions_are_answered_in_the_first_paragraph(study):
+    parsed, path, cells = study
+    claim = parsed.claims[0].model_copy(update={"answers": "Which is nearer?"})
+    other = claim.model_copy(update={"says": "gmm is", "less": {"generator": "gmm"}, "than": {"generator": "prior"},
+                                     "where": {"metric": "fd", "part": "y"}, "each": ["arm"]})  # fmt: skip
+    asked = parsed.model_copy(update={"claims": [claim, other]})
+    lines = Page(asked, path, cells, facts_of(study), [], path.parent / "runs").whole(path)
+    assert lines[2].startswith("*Which is nearer?* y1 is nearer than y: **holds** (-8.2 ± 2.3, 3 pairs); gmm is: **holds** on split (")  # fmt: skip
+    assert "**fails** on plain (" in lines[2] and lines[3] == ""
+    none = Page(asked, path, cells, [], [], path.parent / "runs").whole(path)
+    assert "y1 is nearer than y: **undecided** (no runs yet)" in none[2]
+
+
+@pytest.mark.parametrize("name", ["flagship", "zoo"])
+def test_the_committed_pages_are_those_of_the_committed_facts(name):
+    parsed, path, origins = read(BENCHMARKS / f"{name}.yaml")
+    cells = expand(parsed, path, origins)
+    page = Page(parsed, path, cells, *read_facts(facts_folder(parsed, path), cells), path.parent / "no_runs")
+    for file in page.pages:
+        text = file.read_text(encoding="utf-8")
+        assert text == page.filled(text, file), f"{file}: run genzoo study benchmarks/{name}.yaml --table"
+    for figure, content in page.files.items():
+        assert figure.read_bytes() == content, figure
 
 
 def test_unequal_protocols_are_neither_ranked_nor_decided(study):
