@@ -14,6 +14,7 @@ COLUMNS = [
     ("vae_mnist_cpu", "y", "VAE"),
     *(("svae_mnist_cpu", part, f"Split {part}") for part in ("y", "y1", "y2", "mix")),
 ]
+FAMILIES = {"vae": "", "split": "Split VAE, ", "vq": "VQ-VAE, "}  # before the network's size
 MEASURES = {"fd": (1, ".1f"), "kid": (1000, ".2f"), "precision": (1, ".3f"), "recall": (1, ".3f")}  # factor, digits
 
 
@@ -95,7 +96,8 @@ def training() -> list[str]:
         names = {"pythae": "pythae, in fp32"} if on_cpu and measured["precision"] == "bf16" else {}
         rows = [
             [
-                f"{row['network']}, {row['size']}x{row['size']}, {names.get(row['trainer'], row['trainer'])}",
+                f"{FAMILIES[row.get('family', 'vae')]}{row['network']}, {row['size']}x{row['size']}, "
+                f"{names.get(row['trainer'], row['trainer'])}",
                 *(f"{row[key]:.2f}" for key in ("to_bare", "genzoo_to_this")),
                 f"{row['peak_bytes'] / 2**20:.0f}",
             ]

@@ -1,15 +1,17 @@
 """Training speed side by side: genzoo, a bare loop, pythae's trainer, a Lightning module; and the data feeds alone.
 
     python benchmarks/training.py [--short] [--precision bf16] [--out benchmarks/results/training.json]
+    python benchmarks/training.py --families vae split vq --networks medium --sizes 32 [--before DIR] [--clock cpu]
 
-Every contestant trains the same network (a plain VAE from genzoo's parts) on uint8 images at the same batch size, in a
-process of its own. They take turns of some seconds, the order reversed in every other round, so that a machine that is
-faster now and slower then favours nobody; ratios are of the turns' medians. genzoo runs with everything on: data from a
-memory map, EMA, log lines, and a checkpoint and a picture, whose cost is measured once and spread over the default
-interval between two of them. The bare loop has its images as float32 on the device and does nothing but train, so the
-share of a contestant's time outside the model is 1 - its images/s over the bare loop's. Start-up and the first steps
-are not counted. pythae's mixed precision is CUDA's: on a CPU it trains in fp32 whatever is asked. pythae and lightning
-are left out where they are not installed: pip install pythae lightning.
+Every contestant trains the same network (from genzoo's parts: a VAE, a Split VAE or a VQ-VAE) on uint8 images at the
+same batch size, in a process of its own. They take turns of some seconds, the order reversed in every other round, so
+that a machine that is faster now and slower then favours nobody; ratios are of the turns' medians. genzoo runs with
+everything on: data from a memory map, EMA, log lines, and a checkpoint and a picture, whose cost is measured once and
+spread over the default interval between two of them. The bare loop has its images as float32 on the device and does
+nothing but train, so the share of a contestant's time outside the model is 1 - its images/s over the bare loop's; the
+codebook and the loss of its VQ-VAE, too, are written as scripts have them. `before` is the genzoo of another checkout.
+Start-up and the first steps are not counted. pythae's mixed precision is CUDA's: on a CPU it trains in fp32 whatever is
+asked. pythae and lightning are left out where they are not installed: pip install pythae lightning.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import sys
 import tempfile
 import time
 from importlib.util import find_spec
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -34,29 +36,36 @@ from torch import nn
 
 ROOT = Path(__file__).parent.parent
 NETWORKS = {"small": 8, "medium": 16, "published": 64}  # base_dim
+FAMILIES = ("vae", "split", "vq")
+CODES = {"num_codes": 512, "dim": 16}
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # of this process, all its threads
 BATCH, LR, NUM_IMAGES = 100, 1e-4, 10_000
 WARM_UP = 5  # steps that are not counted
 MARK = "benchmark: "  # before what is said to the main process: libraries print, too
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NEEDS = {"genzoo": "genzoo", "bare": "torch", "pythae": "pythae", "lightning": "lightning"}
+clock = CLOCKS["wall"]
 
 
-def parts(base_dim: int, size: int):
+def parts(base_dim: int, size: int, family: str = "vae"):
     from genzoo.config import build
     from genzoo.model import Model, ModelConfig
-    from genzoo.objectives.elbo import ELBO
     from genzoo.registry import OBJECTIVES
 
     resnet = {"name": "resnet", "base_dim": base_dim}
     config = {
         "encoder": resnet,
         "latent": {"name": "gaussian", "dim": 32},
-        "head": {"name": "single", "decoder": resnet},
+        "head": {"name": "split" if family == "split" else "single", "decoder": resnet},
     }
-
+    if family == "vq":
+        config["encoder"] = {**resnet, "num_scales": 3, "embed_dim": 8 * base_dim, "out": "map"}
+        config["latent"] = {"name": "vq", **CODES}
+    objective = {"name": "ae" if family == "vq" else "elbo", "gamma": "fixed"}
     torch.manual_seed(0)
     model = Model(ModelConfig.model_validate(config), (3, size, size))
-    return model, build(OBJECTIVES, ELBO.Config(name="elbo", gamma="fixed"), image_shape=(3, size, size))
+    config = OBJECTIVES.get(objective["name"]).Config.model_validate(objective)
+    return model, build(OBJECTIVES, config, image_shape=(3, size, size))
 
 
 def stored_images(size: int, folder: Path) -> np.ndarray:
@@ -104,14 +113,14 @@ class Turns:
 
     def __init__(self, module: nn.Module, turn: int, steps: int):
         self._turn, self._last, self._count = turn, steps - WARM_UP - 1, -WARM_UP
-        self.began = time.perf_counter()
+        self.began = clock()
         module.register_forward_pre_hook(self._tick)
 
     def _tick(self, *_: object) -> None:
         if 0 <= self._count <= self._last and self._count % self._turn == 0:
             _synchronize()
-            wait_for_turn(time.perf_counter() - self.began)
-            self.began = time.perf_counter()
+            wait_for_turn(clock() - self.began)
+            self.began = clock()
         self._count += 1
 
 
@@ -125,13 +134,13 @@ def say(what: dict) -> None:
     print(MARK + json.dumps(what), flush=True)
 
 
-def run_genzoo(base_dim: int, size: int, steps: int, turn: int, precision: str, folder: Path) -> dict:
+def run_genzoo(base_dim: int, size: int, steps: int, turn: int, precision: str, folder: Path, family: str) -> dict:
     from genzoo.evaluation.drawing import panel
     from genzoo.training.config import TrainConfig
     from genzoo.training.step import Step
     from genzoo.training.trainer import train
 
-    model, objective = parts(base_dim, size)
+    model, objective = parts(base_dim, size, family)
     z = torch.randn(12, *model.latent_shape)
 
     def draw(model: nn.Module, step: int) -> None:
@@ -149,30 +158,69 @@ def run_genzoo(base_dim: int, size: int, steps: int, turn: int, precision: str, 
     train(Step(model, objective), stored_images(size, folder), config, folder=folder / "run", seed=0, panel=draw,
           progress=False)  # fmt: skip
     # After the last turn come a step, which makes this a little too much, a checkpoint and a picture.
-    return {"now_and_then": (time.perf_counter() - turns.began) / config.checkpoint_every}
+    return {"now_and_then": (clock() - turns.began) / config.checkpoint_every}
 
 
-def run_bare(base_dim: int, size: int, steps: int, turn: int, precision: str, folder: Path) -> None:
-    model, objective = (module.to(DEVICE, memory_format=torch.channels_last) for module in parts(base_dim, size))
-    optimizer = torch.optim.Adam(model.parameters(), LR, fused=True)
+def run_bare(base_dim: int, size: int, steps: int, turn: int, precision: str, folder: Path, family: str) -> None:
+    model, objective = (
+        module.to(DEVICE, memory_format=torch.channels_last) for module in parts(base_dim, size, family)
+    )
+    bare = VQStep(model).to(DEVICE) if family == "vq" else Loss(model, objective)
+    optimizer = torch.optim.Adam(bare.parameters(), LR, fused=True)
     x = torch.rand(10 * BATCH, 3, size, size, device=DEVICE).to(memory_format=torch.channels_last)
-    step, batches = torch.zeros((), device=DEVICE), x.split(BATCH)
+    batches = x.split(BATCH)
     torch.backends.cudnn.benchmark = True
-    Turns(objective, turn, steps)
+    Turns(bare, turn, steps)
     for i in range(steps):
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
-            x = batches[i % len(batches)]
-            loss = objective(model(x), x, step, model)["loss"]
+            loss = bare(batches[i % len(batches)])
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
 
-def run_lightning(base_dim: int, size: int, steps: int, turn: int, precision: str, folder: Path) -> None:
+class Loss(nn.Module):
+    """genzoo's model and objective, and nothing around them."""
+
+    def __init__(self, model: nn.Module, objective: nn.Module):
+        super().__init__()
+        self.model, self.objective = model, objective
+        self.step = torch.zeros((), device=DEVICE)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.objective(self.model(x), x, self.step, self.model)["loss"]
+
+
+class VQStep(nn.Module):
+    """A VQ-VAE as scripts write it, around the layers of `model`: arXiv 1711.00937, its codebook a running average."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.encoder, self.decoder = model.encoder, model.head.decoder
+        self.enter, self.leave = model.latent.code, model.latent.embed
+        self.register_buffer("codes", torch.randn(CODES["num_codes"], CODES["dim"]))
+        self.register_buffer("counts", torch.ones(CODES["num_codes"]))
+        self.register_buffer("sums", self.codes.clone())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.enter(self.encoder(x)).float()  # b d h w
+        with torch.no_grad(), torch.autocast(DEVICE.type, enabled=False):
+            rows = z.movedim(1, -1).flatten(0, -2)
+            index = torch.cdist(rows, self.codes).argmin(1)
+            hot = nn.functional.one_hot(index, len(self.codes)).float()
+            self.counts.lerp_(hot.sum(0), 0.01)
+            self.sums.lerp_(hot.T @ rows, 0.01)
+            quantised = self.codes[index].view_as(z.movedim(1, -1)).movedim(-1, 1)
+            self.codes.copy_(self.sums / self.counts.clamp(min=1e-5)[:, None])
+        y = self.decoder(self.leave(z + (quantised - z).detach())).float().sigmoid()
+        return (0.5 * (y - x).square().sum() + 0.25 * (z - quantised).square().sum()) / len(x)
+
+
+def run_lightning(base_dim: int, size: int, steps: int, turn: int, precision: str, folder: Path, family: str) -> None:
     """In the style of PyTorch-VAE: a LightningModule that logs its losses, and a DataLoader with two workers."""
     import lightning
 
-    model, objective = parts(base_dim, size)
+    model, objective = parts(base_dim, size, family)
 
     class Experiment(lightning.LightningModule):
         def __init__(self):
@@ -195,7 +243,7 @@ def run_lightning(base_dim: int, size: int, steps: int, turn: int, precision: st
     trainer.fit(Experiment(), loader(stored_images(size, folder)))
 
 
-def run_pythae(base_dim: int, size: int, steps: int, turn: int, precision: str, folder: Path) -> None:
+def run_pythae(base_dim: int, size: int, steps: int, turn: int, precision: str, folder: Path, family: str) -> None:
     """Its VAE and BaseTrainer around the same encoder and decoder; whole epochs of as many images as the steps see."""
     from pythae.data.datasets import BaseDataset
     from pythae.models import VAE, VAEConfig
@@ -203,7 +251,7 @@ def run_pythae(base_dim: int, size: int, steps: int, turn: int, precision: str, 
     from pythae.models.nn import BaseDecoder, BaseEncoder
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
-    model, _ = parts(base_dim, size)
+    model, _ = parts(base_dim, size, family)
 
     class Encoder(BaseEncoder):
         def __init__(self):
@@ -238,7 +286,7 @@ def run_pythae(base_dim: int, size: int, steps: int, turn: int, precision: str, 
 RUNNERS = {"genzoo": run_genzoo, "bare": run_bare, "pythae": run_pythae, "lightning": run_lightning}
 
 
-def one(name: str, base_dim: int, size: int, turn: int, num_turns: int, precision: str) -> None:
+def one(name: str, base_dim: int, size: int, turn: int, num_turns: int, precision: str, family: str) -> None:
     """A contestant's process."""
     from genzoo.allocator import keep_freed_memory
 
@@ -246,13 +294,13 @@ def one(name: str, base_dim: int, size: int, turn: int, num_turns: int, precisio
         keep_freed_memory()  # the others train as their users start them
     steps = WARM_UP + turn * num_turns + 1
     with tempfile.TemporaryDirectory() as folder:
-        more = RUNNERS[name](base_dim, size, steps, turn, precision, Path(folder)) or {}
+        more = RUNNERS[name](base_dim, size, steps, turn, precision, Path(folder), family) or {}
     peak = (
         torch.cuda.max_memory_allocated()
         if DEVICE.type == "cuda"
         else 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     )
-    num_parameters = sum(p.numel() for p in parts(base_dim, size)[0].parameters())
+    num_parameters = sum(p.numel() for p in parts(base_dim, size, family)[0].parameters())
     say({"peak_bytes": peak, "num_parameters": num_parameters, **more})
 
 
@@ -288,15 +336,21 @@ def take_turns(running: dict[str, Contestant], rounds: int) -> tuple[dict[str, l
     return turns, {name: contestant.go_on() for name, contestant in running.items()}
 
 
-def race(names: list[str], network: str, size: int, seconds: float, rounds: int, precision: str) -> list[dict]:
+def race(
+    names: list[str], family: str, network: str, size: int, rounds: int, options: argparse.Namespace
+) -> list[dict]:
     """A row of the results for each contestant."""
 
     def contestant(name: str, turn: int, num_turns: int) -> Contestant:
-        numbers = ",".join(map(str, (name, NETWORKS[network], size, turn, num_turns)))
-        return Contestant(__file__, "--one", numbers, "--precision", precision)
+        here = options.before if name == "before" else ROOT
+        numbers = ",".join(map(str, (name.replace("before", "genzoo"), NETWORKS[network], size, turn, num_turns)))
+        words = ["--one", numbers, "--precision", options.precision]
+        words += ["--families", family] if family != "vae" else []  # what an early checkout's file does not know
+        words += ["--clock", options.clock] if options.clock != "wall" else []
+        return Contestant(here / "benchmarks" / "training.py", *words, PYTHONPATH=str(here))
 
     probe = contestant("bare", 3, 1)
-    turn = max(2, round(3 * seconds / probe.go_on()["seconds"]))
+    turn = max(2, round(3 * options.seconds / probe.go_on()["seconds"]))
     probe.go_on()
     turns, ends = take_turns({name: contestant(name, turn, rounds) for name in names}, rounds)
     rates = {
@@ -305,9 +359,10 @@ def race(names: list[str], network: str, size: int, seconds: float, rounds: int,
     }
     return [
         {
-            "network": network, "size": size, "trainer": name, "steps_a_turn": turn, "images_per_s": rates[name],
-            "to_bare": rates[name] / rates["bare"], "outside_the_model": 1 - rates[name] / rates["bare"],
-            "genzoo_to_this": rates["genzoo"] / rates[name], **ends[name], "turns": turns[name],
+            "family": family, "network": network, "size": size, "trainer": name, "steps_a_turn": turn,
+            "images_per_s": rates[name], "to_bare": rates[name] / rates["bare"],
+            "outside_the_model": 1 - rates[name] / rates["bare"], "genzoo_to_this": rates["genzoo"] / rates[name],
+            **ends[name], "turns": turns[name],
         }
         for name in names
     ]  # fmt: skip
@@ -361,32 +416,38 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=3, help="of training in a turn of the bare loop, about")
     arguments.add_argument("--rounds", type=int, default=10)
     arguments.add_argument("--precision", choices=["fp32", "bf16"], default="bf16" if DEVICE.type == "cuda" else "fp32")
+    arguments.add_argument("--families", nargs="+", choices=FAMILIES, default=["vae"])
     arguments.add_argument("--networks", nargs="+", choices=NETWORKS, default=[*NETWORKS])
     arguments.add_argument("--sizes", nargs="+", type=int, default=[32, 64])
+    arguments.add_argument("--before", type=Path, metavar="DIR", help="a checkout whose genzoo is another contestant")
+    arguments.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: where others use the machine, too")
     arguments.add_argument("--out", type=Path)
     arguments.add_argument("--one", help=argparse.SUPPRESS)
     options = arguments.parse_args()
+    global clock
+    clock = CLOCKS[options.clock]
     if options.one:
         name, *numbers = options.one.split(",")
-        one(name, *map(int, numbers), options.precision)
+        one(name, *map(int, numbers), options.precision, options.families[0])
         return
     if options.short:
         options.seconds, options.rounds, options.networks, options.sizes = 1, 1, ["small"], [32]
-    names = [name for name, package in NEEDS.items() if find_spec(package)]
+    names = [name for name, package in NEEDS.items() if find_spec(package)] + ["before"] * bool(options.before)
     result = {
         "command": " ".join(["python", *sys.argv]), "torch": torch.__version__, "python": platform.python_version(),
         "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"cpu, {os.cpu_count()} cores",
-        "precision": options.precision, "batch_size": BATCH, "rounds": options.rounds, "training": [],
+        "precision": options.precision, "clock": options.clock, "batch_size": BATCH, "rounds": options.rounds,
+        "training": [],
     }  # fmt: skip
-    for size in options.sizes:
-        for network in options.networks:
-            for row in race(names, network, size, options.seconds, options.rounds, options.precision):
-                result["training"].append(row)
-                print(
-                    f"{size}px {network:10} {row['trainer']:10} {row['images_per_s']:8.1f} images/s "
-                    f"{row['to_bare']:6.3f} of bare {row['peak_bytes'] / 2**20:6.0f} MiB",
-                    flush=True,
-                )
+    for size, network, family in product(options.sizes, options.networks, options.families):
+        fit = [name for name in names if family == "vae" or name in ("genzoo", "bare", "before")]  # others have no such
+        for row in race(fit, family, network, size, options.rounds, options):
+            result["training"].append(row)
+            print(
+                f"{size}px {network:10} {family:6} {row['trainer']:10} {row['images_per_s']:8.1f} images/s "
+                f"{row['to_bare']:6.3f} of bare {row['peak_bytes'] / 2**20:6.0f} MiB",
+                flush=True,
+            )
     result["feeds"] = {f"{size}px": feeds(size, 0.5 if options.short else 10) for size in options.sizes}
     for size, found in result["feeds"].items():
         for name, rate in found.items():
