@@ -17,5 +17,13 @@ def test_every_family_has_its_place():
 
 
 def test_recipes_that_are_named_are_shipped():
-    named = {word for word in NAMED if word.endswith("_digits")}
-    assert named and named <= set(shipped())
+    named = {word for word in NAMED if re.search(r"_(digits|mnist_cpu|celeba|cifar10)$", word)}
+    assert len(named) > 20 and named <= set(shipped())
+
+
+def test_every_family_on_digits_is_on_mnist_too():
+    of = {
+        data: {name.removesuffix(data) for name in shipped() if name.endswith(data)}
+        for data in ("_digits", "_mnist_cpu")
+    }
+    assert {family for family in of["_digits"] if not family.startswith("split_")} == of["_mnist_cpu"]
