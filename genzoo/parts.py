@@ -194,8 +194,8 @@ class Sampler(Protocol):
 
     needs_fit: ClassVar[bool]
     # Optional: `fit_split: str`, the split whose posteriors are learned ("train"); `protocol: dict`, for its scores;
-    # `needs`, as of an Objective; `bind(model)`, called with the trained model before `sample` and `fit` (what it keeps
-    # of it is no submodule, for that would be saved).
+    # `needs`, as of an Objective, and of its Config as well, where options decide; `bind(model)`, called with the
+    # trained model before `sample` and `fit` (what it keeps of it is no submodule, for that would be saved).
 
     def sample(self, num: int, generator: Generator) -> Tensor:
         """num *latent_shape on the CPU, float32; chance comes from the generator, which is on the CPU, alone.

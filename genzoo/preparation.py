@@ -57,6 +57,8 @@ def build_parts(recipe: Recipe) -> Parts:
     users |= {f"terms/{name}": term for name, term in terms.items()}
     users |= {f"samplers/{config.name}": SAMPLERS.get(config.name) for config in recipe.samplers}
     refuse_misfits(users, traced.offers, recipe.model, shape)
+    users = {f"samplers/{config.name}": config for config in recipe.samplers}  # what options decide
+    refuse_misfits(users, traced.offers, recipe.model, shape)
     samplers = {}
     for config in recipe.samplers:
         built = build(SAMPLERS, config, latent_shape=traced.latent_shape, **of_codes[config.name])
