@@ -3,6 +3,7 @@
 import json
 import logging
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -21,7 +22,7 @@ TAKEN = {
 }
 
 
-def apply(tree: dict, origins: dict[Place, str], words: list[str] | tuple[str, ...]) -> None:
+def apply(tree: dict, origins: dict[Place, str], words: Sequence[str]) -> None:
     """Make `KEY=VALUE` edits in the tree, and note in `origins` which places came from the command line."""
     edits = sorted((_split(word) for word in words), key=_outermost_first)
     keys = {key for key, _, _ in edits}

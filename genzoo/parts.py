@@ -305,7 +305,10 @@ class Side(Protocol):
     """The images of one side as a metric is given them."""
 
     features: Tensor  # n dim, float32 on the CPU
-    statistics: Any  # their mean and covariance, a genzoo.frechet.Statistics
+
+    @property
+    def statistics(self) -> Any:
+        """Their mean and covariance, a genzoo.frechet.Statistics."""
 
     def once(self, make: Callable[..., T], *options: object) -> T:
         """make(features, *options), made once for all the metrics that ask for it and kept with the side."""

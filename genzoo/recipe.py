@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -53,8 +54,8 @@ class Recipe(Strict):
 
 def read(
     source: str | Path,
-    overrides: list[str] | tuple[str, ...] = (),
-    plugins: tuple[str, ...] | list[str] = (),
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str] = (),
     *,
     execute: bool = False,
     text: str | None = None,

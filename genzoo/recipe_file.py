@@ -16,6 +16,7 @@ from genzoo.files import refuse_device
 Place = tuple[Any, ...]  # a place in the tree: keys and list indices from the root
 if TYPE_CHECKING:
     from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 MOST = 20  # mistakes that are told one by one
 COMMAND_LINE = "command line: "
@@ -111,7 +112,7 @@ def explain_all(error: "ValidationError", origins: dict[Place, str], path: Path,
     return "\n".join([*said, *([f"{path}: and {len(lines) - MOST:,} mistakes more"] if lines[MOST:] else [])])
 
 
-def explain(error: dict, origins: dict[Place, str], path: Path, whole: str = "the recipe") -> str:
+def explain(error: "ErrorDetails", origins: dict[Place, str], path: Path, whole: str = "the recipe") -> str:
     """One line of a pydantic error: where it stands, which key, what is wrong. whole: what the root is called."""
     place: Place = tuple(error["loc"])
     # The place itself, else what was written below it (an edit of an unknown key), else what it is in.

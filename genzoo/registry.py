@@ -8,7 +8,7 @@ import logging
 import re
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from genzoo.errors import UserError, reason, suggestion
 from genzoo.installed import entry_points, unsuited
@@ -87,7 +87,7 @@ class Registry:
         for name in names:
             self._by_code.pop(name, None)
 
-    def get(self, name: str) -> type:
+    def get(self, name: str) -> type[Any]:
         """The class registered under `name`; UserError says why when there is none or it cannot be imported."""
         entry = self.entries.get(name)
         if entry is None:

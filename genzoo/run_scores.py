@@ -97,8 +97,9 @@ def score(
     folder.write_metrics(metrics)
     if recipe.report:
         from genzoo.reports.pictures import draw
-        from genzoo.reports.report import report
+        from genzoo.reports.report import report as write_report
 
         shown_split = recipe.evaluation.reference
-        report(folder.path, lambda: draw(model, ready, images[shown_split], shown_split, seed=seed, device=device))
+        reference = images[shown_split]
+        write_report(folder.path, lambda: draw(model, ready, reference, shown_split, seed=seed, device=device))
     return metrics

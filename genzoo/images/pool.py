@@ -26,7 +26,8 @@ MIN_FILES = 5000  # fewer are decoded before worker processes have started
 MAX_MEAN_BYTES = 128 << 10  # of an image: larger ones are faster in threads
 MAX_CHUNK_FILES, MAX_CHUNK_BYTES = 32, 1 << 20  # of one task
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 _num_workers: ContextVar[int] = ContextVar("num_workers", default=0)
 
 

@@ -74,6 +74,6 @@ def walls_of(walls: list[Wall], prefix: str = "w", said: dict[str, str] | None =
     return made, note
 
 
-def _place(k: int, columns: int, rows: int) -> tuple[str, str]:
+def _place(k: int, columns: int, rows: int) -> tuple[str, ...]:
     """Where image k of a sheet is, as percentages of a CSS background position."""
     return tuple(f"{100 * at / max(1, num - 1):.4g}" for at, num in ((k % columns, columns), (k // columns, rows)))

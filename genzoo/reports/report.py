@@ -25,7 +25,7 @@ def report(
     folder: Path,
     walls: Callable[[], list[Wall]],
     *,
-    floor: list[dict] = (),
+    floor: Sequence[dict] = (),
     twin: Path | None = None,
     plugins: Sequence[str] = (),
     out: Path | None = None,
@@ -54,7 +54,7 @@ def report(
     return path
 
 
-def _context(facts: Facts, drawn: list[Wall], floor: list[dict], twin: Facts | None) -> dict[str, object]:
+def _context(facts: Facts, drawn: list[Wall], floor: Sequence[dict], twin: Facts | None) -> dict[str, object]:
     metrics, train = facts.metrics, facts.metrics.get("train", {})
     walls, note = page.walls_of(drawn, said=_said_of_parts(drawn))
     by_name = {wall["name"]: wall for wall in walls}

@@ -1,5 +1,6 @@
 """The scores of a run as tables, each with its protocol beside it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from genzoo.config import leaves
@@ -44,7 +45,7 @@ class Table:
     alt: str = ""
 
 
-def tables(scores: list[dict], floor: list[dict] = (), twin: tuple[str, list[dict]] | None = None) -> list[Table]:
+def tables(scores: list[dict], floor: Sequence[dict] = (), twin: tuple[str, list[dict]] | None = None) -> list[Table]:
     """floor: scores of real images; twin: another run's name and scores. Both only stand beside equal protocols."""
     made = []
     for metric, features in dict.fromkeys((entry["metric"], entry["features"]) for entry in scores):

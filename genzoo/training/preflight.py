@@ -29,9 +29,9 @@ def refuse_settings(config: TrainConfig) -> None:
 
 def planned_checkpoint_bytes(modules: Iterable[nn.Module], config: TrainConfig) -> int:
     """Disk space that checkpoints of model, objective and terms need, with two tensors a weight for Adam."""
-    modules = nn.ModuleList(modules)
-    weights = sum(parameter.nbytes for parameter in modules.parameters())
-    buffers = sum(buffer.nbytes for buffer in modules.buffers())
+    held = nn.ModuleList(modules)
+    weights = sum(parameter.nbytes for parameter in held.parameters())
+    buffers = sum(buffer.nbytes for buffer in held.buffers())
     copies = 1 if config.ema is None else 2
     kept = config.keep + (config.keep_best is not None)
     return (kept + 1) * (copies * (weights + buffers) + 2 * weights)  # a new one is whole before the oldest goes

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 # Ctrl-C and an orderly end; a closed terminal; a batch system's time limit, announced (by default these two kill).
 ENDING = tuple(
@@ -43,7 +44,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.received: str | None = None
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         # Python delivers signals to the main thread only, and only there may a handler be set.
