@@ -21,8 +21,10 @@ settings.load_profile("quick")
 
 
 def pytest_xdist_auto_num_workers(config):
-    """`pytest` alone takes every core, up to eight; what is named, and the long forms, run in this process."""
-    if config.args_source is pytest.Config.ArgsSource.ARGS or config.option.markexpr != "not long":
+    """`pytest` alone takes every core, up to eight; what is named, and the long forms, run in this process unless told."""
+    told = any(word.startswith(("-n", "--numprocesses")) for word in config.invocation_params.args)
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS and config.option.markexpr == "not long"
+    if not (told or whole):
         return 0
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), 8)
 
