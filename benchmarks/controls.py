@@ -14,34 +14,27 @@ All three are fitted on training images and on their reconstructions (of the sam
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
+from finished import Finished, features
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.allocator import keep_freed_memory
 from genzoo.config import build, parse, part
-from genzoo.evaluation.compare import side_of
-from genzoo.evaluation.generate import draw
-from genzoo.evaluation.images import from_array, quantize, spread
-from genzoo.evaluation.scorer import Rows, extract, measures
-from genzoo.evaluation.work import Work
+from genzoo.evaluation.images import quantize
+from genzoo.evaluation.scorer import Rows, Stream, extract
 from genzoo.frechet import Statistics, frechet_distance
-from genzoo.loading import load
 from genzoo.parts import Composition, Features, Pass
-from genzoo.preparation import build_parts, prepare_splits
 from genzoo.registry import TERMS
-from genzoo.run_folder import RunFolder
 
 Control = Callable[[Tensor], Tensor]  # b c h w in [0, 1] -> the same
 STREAMS = ("y", "y1")
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
 NUM_FIT, NUM_JUDGED = 4000, 300  # training images that a control is fitted on; of a half, for the mask's strength
 REFINER = {"steps": 300, "batch_size": 64, "dim": 24, "lr": 1e-3, "gamma": 0.02}
-BATCH = 100
 
 
 def histogram(images: Tensor, made: Tensor) -> Control:
@@ -71,10 +64,6 @@ def best_strength(images: Tensor, made: Tensor, extractor: Features) -> float:
     return min(found, key=lambda a: frechet_distance(real, Statistics.of(found[a])))
 
 
-def features(extractor: Features, images: Tensor) -> Tensor:
-    return torch.cat([extractor(quantize(x)).cpu() for x in images.split(BATCH)])
-
-
 def refiner(images: Tensor, made: Tensor, seed: int) -> Control:
     """y + network(y), held to the images by 0.5 * sum (x - y)^2 / gamma, in nats; gamma is a variance per pixel."""
     torch.manual_seed(seed)
@@ -100,66 +89,32 @@ def refiner(images: Tensor, made: Tensor, seed: int) -> Control:
     return lambda x: (x + net(x)).clamp(0, 1)
 
 
-@torch.no_grad()
-def reconstructions(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    made: dict[str, list[Tensor]] = {}
-    for x in images.split(BATCH):
-        composition = model.decode(model.encode(x).mean)
-        for name, values in {"y": composition.image, **composition.branches}.items():
-            made.setdefault(name, []).append(values)
-    return {name: torch.cat(values) for name, values in made.items() if name in STREAMS}
-
-
 def scores(folder: Path) -> list[dict]:
-    run = RunFolder(folder)
-    recipe, found = run.recipe(), run.metrics()["scores"]
-    parts = build_parts(recipe)
-    splits, config = prepare_splits(parts, recipe), recipe.evaluation
-    model, seed = load(folder, "cpu"), recipe.evaluation_seed
-    todo = [one for one in measures([m for m in config.metrics if hasattr(m, "features")], "cpu") if not one.absent]
-    reference = from_array(config.reference, splits[config.reference].images, config.num_reference)
-    work = Work(batch_size=BATCH)
-    real = {measure.key: side_of(reference, measure.extractor, True, work) for measure in todo}
+    run = Finished(folder)
+    images, extractor = run.training_images(NUM_FIT), run.todo[0].extractor
+    controls: dict[str, Control] = {}
+    options: dict[str, dict] = {}
+    for stream, made in run.reconstructions(images).items():
+        if stream in STREAMS:
+            strength = best_strength(images, made, extractor)
+            controls[f"{stream}+histogram"] = histogram(images, made)
+            controls[f"{stream}+unsharp"] = sharpened(strength)
+            controls[f"{stream}+refiner"] = refiner(images, made, run.seed)
+            options |= {f"{stream}+unsharp": {"strength": strength}, f"{stream}+refiner": REFINER}
 
-    train = splits["train"].images
-    rows = train[spread(len(train), NUM_FIT)]
-    images = torch.from_numpy(np.ascontiguousarray(rows)).permute(0, 3, 1, 2).float() / 255
-    controls: dict[str, dict[str, Control]] = {}
-    options: dict[str, dict] = {"histogram": {}, "refiner": REFINER}
-    for stream, made in reconstructions(model, images).items():
-        strength = best_strength(images, made, todo[0].extractor)
-        options[f"{stream}+unsharp"] = {"strength": strength}
-        controls[stream] = {
-            "histogram": histogram(images, made),
-            "unsharp": sharpened(strength),
-            "refiner": refiner(images, made, seed),
-        }
+    def changed() -> Stream:
+        for rows, made in run.prior_samples():
+            yield (
+                rows,
+                {
+                    "y": quantize(made["y"]),  # what counts the images; its scores are the run's own
+                    **{name: quantize(control(made[name.partition("+")[0]])) for name, control in controls.items()},
+                },
+            )
 
-    @torch.no_grad()
-    def changed() -> Iterator[tuple[slice, dict[str, Tensor]]]:
-        z = draw(model, parts.samplers["prior"], config.num_samples, seed)
-        for start in range(0, len(z), BATCH):
-            composition = model.decode(z[start : start + BATCH])
-            given = {"y": composition.image, **composition.branches}
-            yield slice(start, start + BATCH), {
-                "y": quantize(given["y"]),  # what counts the images; its scores are the run's own
-                **{f"{stream}+{name}": quantize(control(given[stream]))
-                   for stream, named in controls.items() for name, control in named.items()},
-            }  # fmt: skip
-
-    extractors = {measure.key: (measure.extractor, measure.extractor.dim) for measure in todo}
-    sides = extract(changed(), config.num_samples, extractors, Rows, work, "controls")
-    made = []
-    for measure in todo:
-        for name, side in sides[measure.key].items():
-            if name == "y":
-                continue
-            for score in measure.scores(real[measure.key], side, seed, {}):
-                own = {"generator": "prior", "part": "y", "features": measure.features, "metric": score["metric"]}
-                like = next(entry for entry in found if own.items() <= entry.items())  # the same protocol
-                control = options.get(name, options.get(name.partition("+")[2]))
-                made.append({**like, **score, "part": name, "control": control})
-    return made
+    extractors = {measure.key: (measure.extractor, measure.extractor.dim) for measure in run.todo}
+    sides = extract(changed(), run.config.num_samples, extractors, Rows, run.work, "controls")
+    return run.scores({key: {n: side for n, side in of.items() if n != "y"} for key, of in sides.items()}, options)
 
 
 if __name__ == "__main__":
