@@ -37,7 +37,7 @@ LAYERS = [
     {"codes"},
     {"layers", "densities", "backbones", "extractors", "frechet", "neighbors"},
     {"launch", "progress", "interpolation"},
-    {"plugins"},
+    {"plugins", "owners"},
     {"edits"},
     {"plugin_files", "recipe_file", "scaffold"},
     {"config", "cache"},
