@@ -25,7 +25,7 @@ def facts_of(cell: Cell, folder: Path, metrics: dict, more: list[dict], effort: 
     if isinstance(recipe.get("data"), dict):
         recipe["data"].pop("root", None)
     lock = json.loads((folder / "lock.json").read_text(encoding="utf-8"))
-    from genzoo.evaluation.better import directions
+    from genzoo.evaluation.ranking import directions
 
     protocols: list[dict] = []
     scores = []
@@ -55,7 +55,7 @@ def facts_of(cell: Cell, folder: Path, metrics: dict, more: list[dict], effort: 
             if not any(step.isdecimal() for step in key.split("."))  # curves and histograms stay in the run folder
             and isinstance(value, int | float | str)
         },
-        "lower": directions(made),
+        "lower": {metric: lower for metric, lower in directions().items() if metric in made},
         "scores": scores,
         "protocols": protocols,
     }
@@ -90,7 +90,9 @@ def read(folder: Path, cells: list[Cell]) -> tuple[list[dict], list[str]]:
             stale.append(cell.name)
             continue
         protocols = facts.pop("protocols")
-        facts["scores"] = [{**entry, **protocols[entry.pop("protocol")]} for entry in facts["scores"]]
+        # popped first: the protocol's own field of that name, which not every score has, takes the number's place
+        numbered = [(entry.pop("protocol"), entry) for entry in facts["scores"]]
+        facts["scores"] = [{**entry, **protocols[number]} for number, entry in numbered]
         found.append(facts)
     return found, stale
 

@@ -228,7 +228,10 @@ def _said(made: dict[Key, Measure]) -> str:
     for features in dict.fromkeys(entry["features"] for entry in entries):
         alike = [entry for entry in entries if entry["features"] == features]
         sizes = dict.fromkeys((e.get("num_samples"), e.get("num_reference"), e.get("reference")) for e in alike)
-        said.append(f"{features}: " + "; ".join(f"{a:,} images against {b:,} of `{c}`" for a, b, c in sizes if a and b))
+        if pairs := "; ".join(f"{a:,} images against {b:,} of `{c}`" for a, b, c in sizes if a and b):
+            said.append(f"{features}: {pairs}")
+        if any(entry.get("unconverged") for entry in alike):
+            said.append("The likelihood is a bound that still falls with more draws")
         if any(entry.get("few") for entry in alike):
             said.append("Fewer images than the features have dimensions, which biases a Fréchet distance")
     return ". ".join(said) + "."

@@ -9,15 +9,14 @@ trained in another way than the rest (genzoo.training.optimizer).
 """
 
 import random
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from genzoo.errors import UserError
+from genzoo.training.recompute import blocks, recomputed
 
 
 class Step(nn.Module):
@@ -39,11 +38,7 @@ class Step(nn.Module):
         self.model, self.objective, self.channels_last = model, objective, channels_last
         terms = terms or {}
         self.term_names, self.terms = tuple(terms), nn.ModuleList(terms.values())
-        self.recomputed: Callable[[], AbstractContextManager] = nullcontext
-        if activation_checkpointing:
-            from genzoo.training.recompute import blocks, recomputed
-
-            self.recomputed = partial(recomputed, blocks(model))
+        self.recomputed = blocks(model) if activation_checkpointing else []
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -71,7 +66,7 @@ class Step(nn.Module):
         x = images.permute(0, 3, 1, 2)  # b c h w, which leaves it channels_last in memory
         if not self.channels_last:
             x = x.contiguous()
-        with self.recomputed():
+        with recomputed(self.recomputed):
             x = x.float().div_(255)
             made = self.model(x)
             scalars = self.objective(made, x, step, self.model)

@@ -234,6 +234,19 @@ def test_facts_of_an_earlier_study_do_not_count(study, tmp_path):
         read_facts(tmp_path / "facts/made_up", cells)
 
 
+def test_scores_without_a_protocol_of_features_are_compared(study):
+    parsed, path, cells = study
+    for number, cell in enumerate(cells):  # its place among the run's protocols is no part of how it was made
+        file = facts_file(path.parent / "facts/made_up", cell)
+        facts = json.loads(file.read_text())
+        facts["protocols"] += [{"filler": n} for n in range(number)] + [{"num_draws": 64, "unconverged": True}]
+        nll = {"metric": "nll", "features": "", "generator": "model", "part": "y", "value": 9.0, "protocol": number + 1}
+        file.write_text(json.dumps({**facts, "scores": [*facts["scores"], nll]}))
+    table = parsed.tables[0].model_copy(update={"where": {"metric": "nll"}, "rows": ["arm"], "columns": ["metric"]})
+    text = "\n".join(Page(parsed, path, cells, facts_of(study), [], path.parent).part(table, path))
+    assert "≠" not in text and "n = 3. The likelihood is a bound that still falls with more draws." in text
+
+
 def test_the_farthest_score(study):
     one, other = facts_of(study)[0], facts_of(study)[0]
     other["scores"][1]["value"] *= 1.02
