@@ -408,6 +408,11 @@ def _synchronize() -> None:
         torch.cuda.synchronize()
 
 
+def cores() -> str:
+    used, there = torch.get_num_threads(), os.cpu_count()
+    return f"cpu, {there} cores" if used == there else f"cpu, {used} of {there} cores"
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument(
@@ -435,7 +440,7 @@ def main() -> None:
     names = [name for name, package in NEEDS.items() if find_spec(package)] + ["before"] * bool(options.before)
     result = {
         "command": " ".join(["python", *sys.argv]), "torch": torch.__version__, "python": platform.python_version(),
-        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else f"cpu, {os.cpu_count()} cores",
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else cores(),
         "precision": options.precision, "clock": options.clock, "batch_size": BATCH, "rounds": options.rounds,
         "training": [],
     }  # fmt: skip
