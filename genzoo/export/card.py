@@ -21,8 +21,12 @@ def card(
     pictures: dict[str, str],
     licence: str,
     repo: str | None,
+    has_prior: bool,
 ) -> str:
-    """config: what config.json holds; trained: of this checkpoint; metrics: {} where it was not scored."""
+    """config: what config.json holds; trained: of this checkpoint; metrics: {} where it was not scored.
+
+    pictures: file -> what it shows; has_prior: whether there is anything to sample from.
+    """
     model = recipe.model
     front = {"library_name": "genzoo", "license": licence, "pipeline_tag": "unconditional-image-generation"}
     tags = ["genzoo", "vae", f"head-{model.head.name}", f"latent-{model.latent.name}"]
@@ -35,7 +39,7 @@ def card(
     lines += ["", f"# {recipe.name}", "", _summary(recipe, config, trained)]
     for file, said in pictures.items():
         lines += ["", f"![{said}]({file})", "", f"{said}; a row for each part that the head makes."]
-    lines += ["", "## Load it", "", *_loading(config, repo)]
+    lines += ["", "## Load it", "", *_loading(config, repo, has_prior)]
     lines += ["", "## Scores", "", *_scores(metrics)]
     lines += ["", "## What it was made of", "", *_origin(recipe, config, trained)]
     lines += ["", "## Licence", "", _licence(licence)]
@@ -49,14 +53,14 @@ def _summary(recipe: Recipe, config: dict[str, Any], trained: dict[str, Any]) ->
     prior = f", prior {model.prior.name}" if model.prior else ""
     count = f" ({images:,} images)" if images else ""
     return (
-        f"An autoencoder of [genzoo](https://pypi.org/project/genzoo/): encoder {model.encoder.name}, latent "
+        f"An autoencoder of genzoo: encoder {model.encoder.name}, latent "
         f"{model.latent.name}{prior}, head {model.head.name}, objective {recipe.objective.name}; trained on "
         f"{_text(recipe.data.name)}{count}, {width}x{height} pixels of {channels} channel{'s' * (channels > 1)}, "
         f"step {config['checkpoint_step']:,}."
     )
 
 
-def _loading(config: dict[str, Any], repo: str | None) -> list[str]:
+def _loading(config: dict[str, Any], repo: str | None, has_prior: bool) -> list[str]:
     channels, height, width = config["image_shape"]
     packages = sorted({owner for owner in config["parts"].values() if not owner.endswith(".py")})
     files = sorted({owner.rpartition("/")[2] for owner in config["parts"].values() if owner.endswith(".py")})
@@ -65,7 +69,7 @@ def _loading(config: dict[str, Any], repo: str | None) -> list[str]:
         f"import genzoo  # pip install genzoo=={config['genzoo_version']}",
         "",
         f'model = genzoo.load("hf://{repo or "OWNER/NAME"}")  # or the folder that this file is in',
-        "model.sample(16).image                # b c h w in [0, 1], from the prior",
+        *(["model.sample(16).image                # b c h w in [0, 1], from the prior"] if has_prior else []),
         f"model.reconstruct(x).image            # x: b {channels} {height} {width} in [0, 1]",
         "model.interpolate(x[0], x[1], num=8)  # .image, and .parts by name",
         "```",
@@ -83,7 +87,8 @@ def _scores(metrics: dict[str, Any]) -> list[str]:
         return ["None were made of this checkpoint."]
     lines: list[str] = []
     for table in tables(metrics["scores"]):
-        lines += [f"**{table.metric}** on {_text(table.features)} features, {table.direction}", ""]
+        of = f"on {_text(table.features)} features" if table.features else "of the model itself"
+        lines += [", ".join(filter(None, [f"**{_text(table.metric)}** {of}", table.direction])), ""]
         lines += ["| images | " + " | ".join(map(_text, table.parts)) + " |", "| --- |" + " ---: |" * len(table.parts)]
         lines += [f"| {_row(line)} |" for line in table.lines if not line.reason]
         notes = [

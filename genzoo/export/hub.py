@@ -45,7 +45,7 @@ def write(
         write_json(folder / "metrics.json", without_paths(scored))
     pictures = _pictures(run, recipe, step, bool(scored), folder)
     trained = {"data": run.lock().get("data", {}), **run.trained(step)}
-    write_text(folder / "README.md", card(recipe, config, trained, scored, pictures, licence, repo))
+    write_text(folder / "README.md", card(recipe, config, trained, scored, pictures, licence, repo, model.has_prior))
     return {"files": sorted(path.name for path in folder.iterdir())}
 
 

@@ -87,6 +87,27 @@ def test_scores_of_another_checkpoint_are_not_on_the_card(trained, tmp_path):
     assert 'license: "cc-by-4.0"' in card and "The weights: cc-by-4.0." in card
 
 
+def test_a_model_without_a_prior_is_not_said_to_sample():
+    from genzoo.export.card import card
+    from genzoo.recipe import read
+
+    config = {"image_shape": [1, 32, 32], "parts": {}, "genzoo_version": "0", "checkpoint_step": 1}
+    for name, has_prior in (("rae_digits", False), ("svae_digits", True)):
+        text = card(read(name), config, {"data": {}}, {}, {}, "mit", None, has_prior)
+        assert ("model.sample(" in text) == has_prior and "model.reconstruct(" in text
+
+
+def test_a_score_of_the_model_itself_stands_on_the_card():
+    from genzoo.export.card import card
+    from genzoo.recipe import read
+
+    config = {"image_shape": [1, 32, 32], "parts": {}, "genzoo_version": "0", "checkpoint_step": 1}
+    score = {"metric": "nll", "features": "", "generator": "model", "part": "y", "value": 12.5, "num_samples": 4,
+             "num_reference": 4, "reference": "test", "fit_split": None}  # fmt: skip
+    text = card(read("svae_digits"), config, {"data": {}}, {"scores": [score]}, {}, "mit", None, True)
+    assert "**nll** of the model itself" in text and "12.50" in text
+
+
 def test_commands_on_images_take_the_folder(call, exported, tmp_path):
     from PIL import Image
 
