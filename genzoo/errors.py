@@ -58,6 +58,33 @@ def suggestion(name: str, known) -> str:
     return f"; did you mean '{match[0]}'?" if match else ""
 
 
+def refusal(error: OSError) -> str:
+    """What the system refuses, with the place and the remedy, in one sentence."""
+    import errno
+    import os
+
+    name = error.filename or error.filename2
+    place = f"{clean(os.fsdecode(name))}: " if name else "standard output, or a file: "
+    return {
+        errno.ENOSPC: f"{place}the disk is full; make room there, or choose another place (--out, or GENZOO_CACHE)",
+        errno.EDQUOT: f"{place}your quota of the disk is full; make room there, or choose another place (--out)",
+        errno.EROFS: f"{place}nothing can be written there; choose another place (--out, or GENZOO_CACHE)",
+        errno.EACCES: f"{place}permission is denied; change the permissions, or choose another place",
+        errno.EPERM: f"{place}the system does not permit it; change the permissions, or choose another place",
+        errno.EMFILE: f"{place}too many files are open at once; raise the limit (`ulimit -n 1024`)",
+        errno.ENFILE: f"{place}too many files are open on this machine; end other programs",
+        errno.ENOMEM: f"{place}there is no memory left; end other programs, or ask for less at once",
+        errno.ENOENT: f"{place}there is no such file or folder; correct the path",
+        errno.ENOTDIR: f"{place}a file is where a folder is to be; move it away, or choose another place",
+        errno.EISDIR: f"{place}a folder is where a file is to be; move it away, or choose another place",
+        errno.EEXIST: f"{place}something else has that name already; move it away, or choose another place",
+        errno.ENAMETOOLONG: f"{place}the name is too long; choose a shorter one",
+        errno.ELOOP: f"{place}links lead in a circle; correct them",
+        errno.EIO: f"{place}the disk cannot be read or written; look at it before anything else",
+        errno.EFBIG: f"{place}the file is larger than is allowed here; raise the limit (`ulimit -f`), or make less",
+    }.get(error.errno, f"{place}{error.strerror or error}")
+
+
 def reason(error: BaseException) -> str:
     """One line that says why code from outside failed, with the remedy where it is known."""
     if isinstance(error, ModuleNotFoundError) and error.name:

@@ -29,8 +29,9 @@ def replacing(path: Path, synced: bool = True) -> Iterator[IO[bytes]]:
         raise UserError(f"{path} is to be written, and {path.parent} is no folder; move it away") from None
     if path.is_dir():
         raise UserError(f"{path} is to be written, and is a folder; move it away")
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    part = ""
     try:
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             yield file
             if synced:
@@ -40,8 +41,13 @@ def replacing(path: Path, synced: bool = True) -> Iterator[IO[bytes]]:
         os.replace(part, path)
         if synced:
             sync(path.parent)
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(str(path.parent / f".{path.name}.")):
+            error.filename, error.filename2 = str(path), None  # not the name that it was to have meanwhile
+        raise
     finally:
-        Path(part).unlink(missing_ok=True)
+        if part:
+            Path(part).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -164,6 +170,10 @@ def size_of(num_bytes: int) -> str:
 
 def check_writable(path: Path) -> None:
     """UserError unless this can become a file, or a folder of files."""
+    for place in (path.absolute(), *path.absolute().parents):
+        if place.is_symlink() and not place.exists():
+            gone = f"{place} is a link to {os.readlink(place)}, which is not there"
+            raise UserError(f"{path}: {gone}; make that folder, remove the link, or choose another place with --out")
     existing = _existing(path)
     if existing != path.absolute() and not existing.is_dir():
         raise UserError(f"{path}: {existing} is no folder; choose another place with --out")

@@ -12,7 +12,7 @@ import click
 
 from genzoo import __version__
 from genzoo.allocator import keep_freed_memory
-from genzoo.errors import Interrupted, UserError, plain
+from genzoo.errors import Interrupted, UserError, plain, refusal
 from genzoo.training.signals import interrupt_on_signals
 
 COMMANDS = {
@@ -67,13 +67,13 @@ def main() -> None:
     """Exit code 0; 2 for a user's mistake (one message, no traceback); 1 for a failure; 130 when interrupted."""
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     keep_freed_memory()
-    interrupt_on_signals()
     atexit.register(gc.freeze)  # Python's last look at PyTorch's objects takes half a second and finds nothing
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Plain("%(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("genzoo").setLevel(logging.INFO)
     try:
+        interrupt_on_signals()
         sys.exit(cli(arguments, prog_name="genzoo", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
@@ -91,8 +91,11 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
-        if isinstance(error, UserError):
-            click.echo(f"genzoo: {error}", err=True)
+        if isinstance(error, UserError) or (isinstance(error, OSError) and error.errno is not None):
+            told = error if isinstance(error, UserError) else plain(refusal(error))
+            click.echo(f"genzoo: {told}", err=True)
+            for note in getattr(error, "__notes__", ()):
+                click.echo(plain(note), err=True)
             sys.exit(2)
         click.echo(plain(f"genzoo: failed: {type(error).__name__}: {error} (--debug shows where)"), err=True)
         for note in getattr(error, "__notes__", ()):

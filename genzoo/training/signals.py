@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 # Ctrl-C and an orderly end; a closed terminal; a batch system's time limit, announced (by default these two kill).
@@ -28,12 +30,27 @@ def resume_command(folder: Path) -> str:
 def interrupt_on_signals() -> None:
     """Outside a training the signals of ENDING act as Ctrl-C does: what is open is left in order.
 
-    Not in a launched process, which may sit in a collective where Python hears nothing: there a signal ends it at once.
+    SIGINT's handler is replaced whatever it was, unless it is ignored. Not in a launched process, which may sit in a
+    collective where Python hears nothing: there a signal ends it at once.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         for number in ENDING:
-            if signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, signal.default_int_handler)
+            before = signal.getsignal(number)
+            if before is signal.SIG_DFL or (number == signal.SIGINT and before is not signal.SIG_IGN):
+                signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """As Ctrl-C; but leave at once while PyTorch is being imported: it takes no exception well, and nothing is open."""
+    torch = sys.modules.get("torch")
+    begins = torch is None or getattr(torch.__spec__, "_initializing", False)
+    while begins and frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            with suppress(OSError):
+                os.write(2, b"genzoo: interrupted\n")
+            os._exit(130)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 class Signals:

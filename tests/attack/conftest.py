@@ -10,6 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from genzoo.recipe import read
+from genzoo.run import run
+
+QUICK = [
+    "train.steps=2", "train.batch_size=4", "train.checkpoint_every=1", "train.panel_every=0", "train.precision=fp32",
+    "evaluation.num_samples=4", "evaluation.num_reference=4", "evaluation.metrics=[]", "report=false",
+    "samplers=[{name: gmm, num_components: 2}]", "model.encoder.base_dim=2", "model.encoder.embed_dim=8",
+    "model.latent.dim=3", "model.head.decoder.base_dim=2",
+]  # fmt: skip
 SECONDS, MEGABYTES = 10, 1024  # of a core and of memory: what an attack may cost
 
 
@@ -107,3 +116,12 @@ def attack(tmp_path):
     yield made
     made.close()
     print(made.report())
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a small run that has ended."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    run(read("vae_digits", QUICK), folder)
+    assert (folder / "metrics.json").is_file() and (folder / "lock.json").is_file()
+    return folder

@@ -471,6 +471,31 @@ def test_hostile_files(attack):
 
 
 @pytest.mark.long
+def test_zeros_that_unpack_to_gigabytes(attack):
+    """400,000,000 of them, as float64, in 14 MB."""
+    for kind in ("data", "fid"):
+        folder = attack.root / "case"
+        folder.mkdir()
+        path, num = folder / "x.npz", 400_000_000 // 192
+        with (
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+            archive.open("images.npy", "w", force_zip64=True) as member,
+        ):
+            member.write(array((num, 8, 8, 3), "<f8"))
+            for _ in range(num // 1000):
+                member.write(bytes(1000 * 192 * 8))
+            member.write(bytes(num % 1000 * 192 * 8))
+        prepare = ["data", "prepare", "npz", f"root={path}", "size=8"]
+        score = ["fid", str(path), str(path), "--metric", "fd", "--features", "pixels", "--allow-few"]
+        size = path.stat().st_size / 1e6
+        made = attack.case("zeros", f"{size:.0f} MB, {kind}", folder, [prepare if kind == "data" else score])
+        print(
+            f"{size:.1f} MB, {kind}: {made['outcome']}, {made['seconds']:.1f} s, {made['megabytes']:.0f} MB, {made['text'][-200:]}"
+        )
+    assert not attack.told(), f"{attack.report()}\n{attack.told()}"
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_thousands_of_hostile_files(attack, kind):
     for seed in range(5):
