@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genzoo.allocator import keep_freed_memory
+from genzoo.evaluation.extraction import Rows, Side, extract
 from genzoo.evaluation.images import quantize
-from genzoo.evaluation.scorer import Rows, Side, extract
 from genzoo.frechet import Statistics, frechet_distance
 
 NUM_FIT, NEIGHBOURS, COMPONENTS, STEPS = 2600, 5, 128, 600

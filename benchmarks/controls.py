@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from genzoo.allocator import keep_freed_memory
 from genzoo.config import build, parse, part
+from genzoo.evaluation.extraction import Rows, Stream, extract
 from genzoo.evaluation.images import quantize
-from genzoo.evaluation.scorer import Rows, Stream, extract
 from genzoo.frechet import Statistics, frechet_distance
 from genzoo.parts import Composition, Features, Pass
 from genzoo.registry import TERMS

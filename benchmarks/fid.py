@@ -101,7 +101,7 @@ class Genzoo:
         self.net = make_extractor(self.metrics[0].features, CPU)
 
     def prepare(self, reference: Path) -> None:
-        from genzoo.evaluation.compare import statistics_of
+        from genzoo.evaluation.extraction import statistics_of
         from genzoo.sides import side
 
         statistics_of(side(str(reference)), self.net)

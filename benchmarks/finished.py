@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genzoo.evaluation.compare import side_of
+from genzoo.evaluation.extraction import Side, side_of
 from genzoo.evaluation.generate import draw
 from genzoo.evaluation.images import from_array, quantize, spread
-from genzoo.evaluation.scorer import Side, measures
+from genzoo.evaluation.scorer import measures
 from genzoo.evaluation.work import Work
 from genzoo.loading import loaded
 from genzoo.parts import Features

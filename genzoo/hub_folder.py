@@ -18,8 +18,8 @@ from genzoo.config import Strict, parse
 from genzoo.errors import UserError, quoted, reason
 from genzoo.files import refuse_device, sha256, size_of
 from genzoo.model import Model, ModelConfig
+from genzoo.owners import origins
 from genzoo.plugin_files import load_file
-from genzoo.plugins import origins
 from genzoo.tracing import trace
 
 CONFIG, WEIGHTS, FORMAT = "config.json", "model.safetensors", 1

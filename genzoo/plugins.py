@@ -1,11 +1,11 @@
-"""What plugins bring, what is wrong with them, and which of them a run depends on. (Local files: plugin_files.)"""
+"""What plugins bring, and what is wrong with them. (Local files: plugin_files; those of a recipe: owners.)"""
 
 import ast
 import importlib.util
 from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from genzoo.errors import UserError, reason, suggestion
 from genzoo.installed import entry_points
@@ -69,30 +69,6 @@ def problem_of(kind: str, name: str) -> str:
     except Exception as error:  # a plugin's own validators may fail in any way
         return f"{kind}/{name}: its Config does not accept its own defaults: {reason(error)}"
     return ""
-
-
-def used(tree: Any) -> dict[str, str]:
-    """kind/name -> owner of every part in a recipe (any tree of settings) that does not come with genzoo."""
-    from genzoo.config import parts_in
-
-    places = {(config.kind, config.name): KINDS[config.kind].entries[config.name].owner for config in parts_in(tree)}
-    return {f"{kind}/{name}": owner for (kind, name), owner in places.items() if owner != "genzoo"}
-
-
-def origins(parts: dict[str, str]) -> str:
-    """Where the parts of a run came from (what `used` found when it was started), for who cannot load it now."""
-    lines = []
-    for place, owner in parts.items():
-        kind, _, name = place.partition("/")
-        entry = KINDS[kind].entries.get(name) if kind in KINDS else None
-        if entry and entry.owner == owner:
-            continue
-        if owner == "__main__":
-            remedy = "a notebook or script: run its `register` first, or move the class to a file named in `plugins:`"
-        else:
-            remedy = f"{owner}; here it comes from {entry.owner}" if entry else f"{owner}, which is not here"
-        lines.append(f"the run's {place} came from {remedy}")
-    return "".join(f"\n{line}" for line in lines)
 
 
 def describe(entry: Entry) -> str:

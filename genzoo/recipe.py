@@ -13,7 +13,6 @@ from genzoo.edits import apply
 from genzoo.errors import UserError
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.model import ModelConfig
-from genzoo.plugin_files import load_named
 from genzoo.recipe_file import COMMAND_LINE, Place, dump, explain_all, find, load, parse
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS, TERMS
 from genzoo.training.config import TrainConfig
@@ -77,7 +76,10 @@ def read(
         named = [str((path.parent / plugin).resolve()) for plugin in listed]  # found from anywhere
         named = [replaced.get(Path(plugin).name, plugin) for plugin in named]
         tree["plugins"] = list(dict.fromkeys([*named, *given]))
-        passed_over = load_named(path, tree["plugins"], given, execute)
+        if tree["plugins"]:
+            from genzoo.plugin_files import load_named
+
+            passed_over = load_named(path, tree["plugins"], given, execute)
     try:
         recipe = Recipe.model_validate(tree)
     except ValidationError as error:

@@ -218,6 +218,8 @@ SAMPLERS = Registry(
         "two_stage": "samplers.two_stage:TwoStageSampler",
         "flow": "samplers.flow:FlowSampler",
         "flow_matching": "samplers.flow_matching:FlowMatchingSampler",
+        "autoregressive": "samplers.autoregressive:AutoregressiveSampler",
+        "maskgit": "samplers.maskgit:MaskGITSampler",
     },
 )
 DATASETS = Registry(

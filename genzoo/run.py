@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 
 from genzoo import pretrained
+from genzoo.evaluation.config import missing
 from genzoo.evaluation.drawing import panel
-from genzoo.evaluation.extractor import missing
 from genzoo.evaluation.images import read
 from genzoo.launch import Launch, launched
 from genzoo.loading import load
 from genzoo.model import Model
-from genzoo.plugins import used
+from genzoo.owners import used
 from genzoo.preparation import build_parts, prepare_splits
 from genzoo.recipe import Recipe
 from genzoo.run_folder import RunFolder

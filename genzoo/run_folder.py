@@ -16,8 +16,7 @@ from genzoo.config import leaves
 from genzoo.data.store import Split
 from genzoo.errors import UserError
 from genzoo.evaluation.protocol import versions
-from genzoo.plugin_files import executed, keep
-from genzoo.plugins import origins, used
+from genzoo.owners import origins, used
 from genzoo.recipe import Recipe, read
 from genzoo.recipe_file import load
 from genzoo.training import checkpoint
@@ -66,7 +65,7 @@ class RunFolder:
         self.refuse_strange_files()
         if not any((self.path / name).exists() for name in ("recipe.yaml", "checkpoints")):
             return  # nothing was started yet
-        begun = self.recipe(plugins=[plugin for plugin in recipe.plugins if plugin in executed])
+        begun = self.recipe(plugins=_executed(recipe))
         old, new = (dict(leaves(one.model_dump(mode="json"))) for one in (begun, recipe))
         changed = [
             f"{key}: {old.get(key)} -> {new.get(key)}"
@@ -196,6 +195,10 @@ class RunFolder:
 
     def _keep_plugins(self, recipe: Recipe, before: dict[str, Any]) -> dict[str, str]:
         """Copy the recipe's plugin files; their sha256. A warning where the run was begun with others."""
+        if not recipe.plugins:
+            return {}
+        from genzoo.plugin_files import keep
+
         kept = keep(self.path, recipe.plugins)
         begun = {Path(path).name: str(digest) for path, digest in _dict(before.get("plugin_files")).items()}
         for path, digest in kept.items():
@@ -229,7 +232,7 @@ class RunFolder:
 
     def keep_scores(self, recipe: Recipe) -> None:
         """Scores that were made with other settings than the recipe's stay in metrics-1.json, metrics-2.json, ..."""
-        before = self.recipe(plugins=[plugin for plugin in recipe.plugins if plugin in executed])
+        before = self.recipe(plugins=_executed(recipe))
         changed = (before.evaluation, before.samplers) != (recipe.evaluation, recipe.samplers)
         if changed and "scores" in (old := self.metrics()):
             kept = next(path for n in count(1) if not (path := self.path / f"metrics-{n}.json").exists())
@@ -252,6 +255,15 @@ class RunFolder:
         except (Exception, KeyboardInterrupt) as error:
             error.add_note(f"go on with: {resume_command(self.path)}")
             raise
+
+
+def _executed(recipe: Recipe) -> list[str]:
+    """Its plugin files that this process has executed."""
+    if not recipe.plugins:
+        return []
+    from genzoo.plugin_files import executed
+
+    return [plugin for plugin in recipe.plugins if plugin in executed]
 
 
 def _dict(value: Any) -> dict:

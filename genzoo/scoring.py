@@ -15,7 +15,6 @@ from genzoo.evaluation.statistics import Known
 from genzoo.evaluation.work import Work
 from genzoo.extractors import written_out
 from genzoo.launch import ALONE, Launch
-from genzoo.plugin_files import load_file
 from genzoo.progress import Progress, silent
 from genzoo.registry import FEATURES, METRICS
 from genzoo.sides import Source, opened
@@ -55,8 +54,11 @@ def fid(
 
         genzoo.fid("photos", samples, features="efficientnet_lite0")[0]["value"]
     """
-    for plugin in plugins:
-        load_file(plugin)
+    if plugins:
+        from genzoo.plugin_files import load_file
+
+        for plugin in plugins:
+            load_file(plugin)
     metrics = metrics_named(metric, features, weights, mode, bootstrap)
     sides = opened((a, b), num=num, seed=seed, root=root, plugins=plugins, before_samples=lambda: fetch(metrics))
     if processes.is_main:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import genzoo
 
@@ -37,7 +40,7 @@ LAYERS = [
     {"codes"},
     {"layers", "densities", "backbones", "extractors", "frechet", "neighbors"},
     {"launch", "progress", "interpolation"},
-    {"plugins"},
+    {"plugins", "owners"},
     {"edits"},
     {"plugin_files", "recipe_file", "scaffold"},
     {"config", "cache"},
@@ -50,6 +53,10 @@ LAYERS = [
     {"errors"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+# Files of more than 300 lines, each with its reason.
+LONG = {"parts.py": "the contracts of all kinds, which are read as one"}
+# At most so many lines of genzoo's own modules are imported by a run to its report, and by `fid` of two folders.
+RUN_LINES, FID_LINES = 10_200, 4_500
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
@@ -120,3 +127,70 @@ def test_images_are_decoded_without_torch():
     code += "assert not {'torch', 'torchvision', 'pydantic'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def at_import(tree: ast.Module):
+    """The imports that are made when a module is: not those in functions, nor those for annotations alone."""
+    todo = list(tree.body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            todo += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            todo += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+
+
+def test_no_module_imports_itself_in_a_circle():
+    names = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+             for path in FILES}  # fmt: skip
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        found = graph.setdefault(name, set())
+        for node in at_import(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            else:  # `from genzoo.images import tree` imports genzoo.images.tree
+                found |= {f"{node.module}.{alias.name}" for alias in node.names} & names.keys() or {node.module}
+    assert sum(map(len, graph.values())) > len(names)
+    list(TopologicalSorter(graph).static_order())  # raises CycleError, with the circle
+
+
+def test_no_file_is_long_without_a_reason():
+    num_lines = {path.relative_to(PACKAGE).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+                 for path in FILES}  # fmt: skip
+    assert {name for name, num in num_lines.items() if num > 300} == LONG.keys()
+
+
+def lines_imported(words, tmp_path):
+    """How many lines of genzoo's own modules a command has imported when it ends."""
+    code = (
+        "import sys, pathlib\n"
+        "from genzoo.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "files = [module.__file__ for name, module in sys.modules.items() if name.partition('.')[0] == 'genzoo']\n"
+        "print(sum(len(pathlib.Path(file).read_text(encoding='utf-8').splitlines()) for file in files))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1])
+
+
+def test_a_run_imports_what_it_uses(tmp_path):
+    small = ["train.steps=2", "train.batch_size=8", "train.precision=fp32", "model.encoder.base_dim=2",
+             "model.head.decoder.base_dim=2", "evaluation.num_samples=8", "evaluation.num_reference=8",
+             "evaluation.allow_few=true"]  # fmt: skip
+    assert lines_imported(["run", "svae_digits", *small, "--out", tmp_path / "run"], tmp_path) <= RUN_LINES
+    assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_the_score_of_two_folders_imports_what_it_uses(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for k in range(4):
+            Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(tmp_path / name / f"{k}.png")
+    words = ["fid", "a", "b", "--features", "efficientnet_lite0", "--allow-few"]
+    assert lines_imported(words, tmp_path) <= FID_LINES

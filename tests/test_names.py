@@ -18,7 +18,7 @@ OWN = {
 }
 # The recipe's defaults, the partners that the conformance kit and a new package give a part, and the table itself.
 DEFAULTS = {"recipe.py": {"elbo"}, "model.py": {"gaussian"}, "testing/partners.py": {"gaussian"}}
-DEFAULTS |= {"testing/metrics.py": {"elbo", "ae", "deterministic"}}
+DEFAULTS |= {"testing/metrics.py": {"elbo", "ae", "deterministic", "vq"}}
 DEFAULTS |= {"scaffold/__init__.py": {"gaussian", "elbo"}}
 TABLE = {"registry.py"}
 FILES = sorted(file for suffix in ("py", "html", "js") for file in PACKAGE.rglob(f"*.{suffix}"))

@@ -32,6 +32,8 @@ SMALL = {
     "samplers/two_stage": {"steps": 2, "hidden_dim": 8},
     "samplers/flow": {"steps": 2, "hidden_dim": 8, "num_transforms": 2},
     "samplers/flow_matching": {"steps": 2, "hidden_dim": 8},
+    "samplers/autoregressive": {"steps": 2, "batch_size": 32, "hidden_dim": 16, "num_layers": 1, "num_heads": 2},
+    "samplers/maskgit": {"steps": 2, "batch_size": 32, "hidden_dim": 16, "num_layers": 1, "num_heads": 2},
     "objectives/iwae": {"num_draws": 2},
 }
 SHAPE = (1, 16, 16)

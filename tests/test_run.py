@@ -363,8 +363,8 @@ def test_statistics_that_cannot_be_kept_are_used_all_the_same(call, monkeypatch,
     def full(path, *rest):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("genzoo.evaluation.compare.write_statistics", full)
-    monkeypatch.setattr("genzoo.evaluation.compare.cached", lambda *_: None)
+    monkeypatch.setattr("genzoo.evaluation.extraction.write_statistics", full)
+    monkeypatch.setattr("genzoo.evaluation.extraction.cached", lambda *_: None)
     words = ("--num", 12, "--metric", "fd", "--allow-few", "--json")
     code, out, err = call("fid", "digits:train", "digits:test", *words)
     assert code == 0 and json.loads(out)["scores"][0]["value"] > 0

@@ -110,8 +110,8 @@ def neighbors(a, b, out, columns, rows, features, weights, num, root, seed, plug
 
     The share of samples that are copies: genzoo fid A B --metric memorization.
     """
-    from genzoo.evaluation.drawing import draw_neighbors
     from genzoo.evaluation.extractor import make_extractor
+    from genzoo.evaluation.neighbors import draw_neighbors
     from genzoo.evaluation.statistics import Known
     from genzoo.evaluation.work import Work
     from genzoo.files import check_writable
@@ -150,7 +150,7 @@ def neighbors(a, b, out, columns, rows, features, weights, num, root, seed, plug
 @plugin_option
 def stats(a, out, features, weights, mode, num, root, plugins) -> None:
     """Export mean and covariance of the features of A, for `genzoo fid`, clean-fid or pytorch-fid."""
-    from genzoo.evaluation.compare import statistics_of
+    from genzoo.evaluation.extraction import statistics_of
     from genzoo.evaluation.extractor import make_extractor
     from genzoo.evaluation.statistics import Known, write_statistics
     from genzoo.evaluation.work import Work

@@ -1,22 +1,13 @@
 """`genzoo fid A B`: the scores of one set of images against another."""
 
-import logging
-
-import torch
-
 from genzoo.config import Config
 from genzoo.errors import UserError
-from genzoo.evaluation.extractor import is_released
+from genzoo.evaluation.extraction import Side, side_of
 from genzoo.evaluation.images import Images
-from genzoo.evaluation.scorer import Measure, Moments, Rows, Side, extract, measures
-from genzoo.evaluation.statistics import Known, cache_path, cached, write_statistics
+from genzoo.evaluation.scorer import Measure, measures
+from genzoo.evaluation.statistics import Known
 from genzoo.evaluation.work import ON_CPU, Work
-from genzoo.frechet import Statistics
-from genzoo.parts import Features
 
-log = logging.getLogger("genzoo")
-
-CPU_BATCH = 32  # larger ones are no faster on a CPU, and leave its cache
 UNKNOWN = 2**31  # images behind statistics that do not say how many
 
 
@@ -79,44 +70,6 @@ def compare(
         }
         entries += measure.scores(made[measure.key, "real"], made[measure.key, "fake"], seed, entry)
     return entries
-
-
-def side_of(side: Images | Known, features: Features, whole: bool, work: Work) -> Side:
-    """One side's features (whole), or their statistics alone, from the user's cache where they are known already."""
-    if isinstance(side, Known):
-        return Side(statistics=side.statistics)
-    if whole:
-        return _extracted(side, features, Rows, work)
-    keep = is_released(features.protocol["name"])
-    found = cached(side.digest, features.protocol) if keep else None
-    if work.processes.all(found is not None):
-        return Side(statistics=found)
-    thin = side.num < features.dim  # fewer rows than a covariance has: kept, they are its thin factor
-    made = _extracted(side, features, Rows if thin else Moments, work)
-    if keep and work.processes.rank == 0:
-        path = cache_path(side.digest, features.protocol)
-        try:
-            write_statistics(path, made.statistics, features.protocol)
-        except OSError as error:  # a cache that others share may be read-only
-            log.warning("%s cannot be written (%s): these statistics will be made again", path.parent, error.strerror)
-    return Side(statistics=made.statistics)
-
-
-def statistics_of(images: Images, features: Features, work: Work = ON_CPU) -> Statistics:
-    """Mean and covariance of the images' features."""
-    return side_of(images, features, False, work).statistics
-
-
-def _extracted(images: Images, features: Features, kept: type[Rows | Moments], work: Work) -> Side:
-    """This process's share goes through the extractor, resized before it is batched where that is possible."""
-    size = min(work.batch_size, CPU_BATCH) if torch.device(work.device).type == "cpu" else work.batch_size
-    in_two_steps = hasattr(features, "resized") and hasattr(features, "of_resized")
-    resized, of_resized = (features.resized, features.of_resized) if in_two_steps else (lambda images: images, features)
-    share = work.processes.share(images.num)
-    batches = images.batches(size, share, lambda batch: resized(batch.to(work.device)))
-    stream = ((index, {"y": batch}) for index, batch in batches)
-    extractors = {"": (of_resized, features.dim)}
-    return extract(stream, images.num, extractors, kept, work, images.name)[""]["y"]
 
 
 def _refuse_unsuited(side: Known, measure: Measure, name: str) -> None:

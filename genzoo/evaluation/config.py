@@ -3,8 +3,9 @@
 from pydantic import Field, field_validator
 
 from genzoo.config import Config, Strict, part
+from genzoo.errors import UserError
 from genzoo.extractors import label_of
-from genzoo.registry import METRICS
+from genzoo.registry import FEATURES, METRICS
 
 
 class EvaluationConfig(Strict):
@@ -33,3 +34,21 @@ class EvaluationConfig(Strict):
         if twice := next((place for place in places if places.count(place) > 1), None):
             raise ValueError(f"{twice} is listed twice, and tables could not tell the two apart; leave one out")
         return metrics
+
+
+def missing(config: EvaluationConfig) -> list[tuple[str, str]]:
+    """Fetch what the metrics need, before a run starts: (metric, reason) for each that cannot be had.
+
+    UserError instead when `config.strict` is set.
+    """
+    found = []
+    for metric in config.metrics:
+        features = getattr(metric, "features", None)
+        try:
+            if features:
+                FEATURES.get(features.name).fetch(features)
+        except UserError as error:
+            if config.strict:
+                raise UserError(f"{metric.name} cannot be scored: {error}") from error
+            found.append((metric.name, str(error)))
+    return found

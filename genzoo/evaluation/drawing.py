@@ -7,16 +7,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from genzoo.errors import UserError
-from genzoo.evaluation.compare import side_of
 from genzoo.evaluation.generate import draw, evaluating
-from genzoo.evaluation.images import Images, Spread, quantize, read
-from genzoo.evaluation.work import Work
+from genzoo.evaluation.images import Spread, quantize, read
 from genzoo.files import replacing
-from genzoo.neighbors import nearest
-from genzoo.parts import Composition, Features, Sampler
+from genzoo.parts import Composition, Sampler
 
 COLUMNS, NUM_GRID = 12, 96  # images in a row of a run's panels, and in a grid
 CELL = 64  # pixels a small image is enlarged to, at least
@@ -77,38 +73,6 @@ def write_panels(
             composition = model.decode(draw(model, sampler, NUM_GRID, seed).to(device))
             panel(composition, folder / f"{name}.png")
             grid(composition.image, folder / f"{name}_grid.png")
-
-
-def draw_neighbors(
-    samples: Images, training: Images, features: Features, path: Path, *, columns: int, k: int, work: Work
-) -> Tensor:
-    """A panel of the samples that are nearest to training images, each over its k nearest; returns their distances.
-
-    The most suspicious sample first. All images are shown at the size of the first sample, in colour.
-    """
-    rows = [side_of(side, features, True, work).features for side in (samples, training)]
-    k = min(k, training.num)
-    distances, indices = nearest(*rows, k)
-    first = distances[:, 0].argsort(stable=True)[:columns]
-    shown = _pick(samples, first)
-    size = shown[0].shape[1:]
-    drawn = {"sample": shown} | {f"nearest {n + 1}": _pick(training, indices[first, n]) for n in range(k)}
-    panel({name: torch.stack([_resized(image, size) for image in images]) for name, images in drawn.items()}, path,
-          columns=columns)  # fmt: skip
-    return distances[first, 0]
-
-
-def _pick(images: Images, index: Tensor) -> list[Tensor]:
-    """uint8 c h w of each index."""
-    wanted, position = index.unique(return_inverse=True)
-    found = [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in images.read(wanted.numpy())]
-    return [found[k] for k in position]
-
-
-def _resized(image: Tensor, size: torch.Size) -> Tensor:
-    """uint8 c h w -> float 3 *size in [0, 1]."""
-    x = image[None, :3].float().expand(-1, 3, -1, -1) / 255
-    return F.interpolate(x, size=tuple(size), mode="bilinear", antialias=True).clamp(0, 1)[0]
 
 
 def save_png_samples(images: Iterable[Tensor], folder: Path) -> None:

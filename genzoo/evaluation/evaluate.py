@@ -9,14 +9,14 @@ from torch import Tensor, nn
 from genzoo.errors import UserError
 from genzoo.evaluation.branches import BranchDiagnostics
 from genzoo.evaluation.codebook import codebook_usage
-from genzoo.evaluation.compare import side_of
 from genzoo.evaluation.config import EvaluationConfig
+from genzoo.evaluation.extraction import Rows, Side, Stream, extract, side_of
 from genzoo.evaluation.generate import decode, draw, encode, evaluating, pick, protocol_of
 from genzoo.evaluation.images import MIX, Images, Spread, from_array, quantize, shares, spread
 from genzoo.evaluation.latent import latent_diagnostics
 from genzoo.evaluation.of_model import Trained, model_metrics, score_model
 from genzoo.evaluation.protocol import versions
-from genzoo.evaluation.scorer import Measure, Rows, Side, Stream, extract, measures
+from genzoo.evaluation.scorer import Measure, measures
 from genzoo.evaluation.work import Work
 from genzoo.parts import Sampler
 

@@ -8,28 +8,8 @@ from pathlib import Path
 import torch
 
 from genzoo.config import Config, build
-from genzoo.errors import UserError
-from genzoo.evaluation.config import EvaluationConfig
 from genzoo.parts import Features
 from genzoo.registry import FEATURES
-
-
-def missing(config: EvaluationConfig) -> list[tuple[str, str]]:
-    """Fetch what the metrics need, before a run starts: (metric, reason) for each that cannot be had.
-
-    UserError instead when `config.strict` is set.
-    """
-    found = []
-    for metric in config.metrics:
-        features = getattr(metric, "features", None)
-        try:
-            if features:
-                FEATURES.get(features.name).fetch(features)
-        except UserError as error:
-            if config.strict:
-                raise UserError(f"{metric.name} cannot be scored: {error}") from error
-            found.append((metric.name, str(error)))
-    return found
 
 
 def make_extractor(config: Config, device: torch.device | str) -> Features:

@@ -1,26 +1,11 @@
 """Scores of several runs side by side, ranked only where they were made alike."""
 
-import logging
 from dataclasses import dataclass, field
 
-from genzoo.errors import UserError
+from genzoo.evaluation.better import directions
 from genzoo.evaluation.protocol import OPTIONS, differences
-from genzoo.registry import METRICS
 
 NAMING = {"metric", "features", "generator", "part", "value"}
-
-log = logging.getLogger("genzoo")
-
-
-def directions() -> dict[str, bool]:
-    """Is lower better? Of every score with a better end that a registered metric makes. Imports the metrics."""
-    found: dict[str, bool] = {}
-    for name in METRICS.entries:
-        try:
-            found |= {score: lower for score, lower in METRICS.get(name).lower.items() if lower is not None}
-        except (UserError, AttributeError) as error:  # a plugin that cannot be used makes no score
-            log.warning("metrics/%s: %s", name, error)
-    return found
 
 
 @dataclass
@@ -57,7 +42,7 @@ def rank(runs: dict[str, list[dict]], across: bool = False) -> list[Row]:
             if entry["value"] is not None:
                 place = tuple(entry[key] for key in ("metric", "features", "generator", "part"))
                 rows.setdefault(place, Row(*place, {})).entries[run] = entry
-    lower = directions()
+    lower = directions({row.metric for row in rows.values()})
     for row in rows.values():
         (first, entry), *others = row.entries.items()
         for run, other in others:

@@ -1,45 +1,18 @@
-"""What a run's evaluation and `genzoo fid` share: from a stream of images to features, and from features to scores."""
+"""From features to scores: what a run's evaluation and `genzoo fid` share."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from genzoo.config import Config, build
 from genzoo.errors import UserError
-from genzoo.evaluation.extractor import exact, make_extractor
+from genzoo.evaluation.extraction import Side
+from genzoo.evaluation.extractor import make_extractor
 from genzoo.evaluation.protocol import protocol_of
-from genzoo.evaluation.work import Work
 from genzoo.extractors import label_of
-from genzoo.frechet import Statistics
 from genzoo.parts import Features, Metric
 from genzoo.registry import METRICS
-
-T = TypeVar("T")
-Stream = Iterator[tuple[slice | Tensor, dict[str, Tensor]]]  # which of the images, and these: part -> b c h w
-
-
-class Side:
-    """The features of one side, n dim float32, and what several metrics need of them, made once (parts.Side)."""
-
-    def __init__(self, features: Tensor | None = None, statistics: Statistics | None = None):
-        self.features = features
-        self._statistics = statistics
-        self._made: dict[tuple, Any] = {}
-
-    @property
-    def statistics(self) -> Statistics:
-        if self._statistics is None:
-            self._statistics = Statistics.of(self.features)
-        return self._statistics
-
-    def once(self, make: Callable[..., T], *options: object) -> T:
-        """make(features, *options), kept."""
-        if (make, options) not in self._made:
-            self._made[make, options] = make(self.features, *options)
-        return self._made[make, options]
 
 
 @dataclass
@@ -107,60 +80,3 @@ def measures(configs: Iterable[Config], device: torch.device | str) -> list[Meas
                 extractors[key] = None, str(error)
         made.append(Measure(config, metric, *extractors[key]))
     return made
-
-
-class Rows:
-    """All the features of n images, n dim."""
-
-    def __init__(self, num: int, dim: int):
-        self._rows = torch.zeros(num, dim)
-
-    def add(self, index: slice | Tensor, features: Tensor) -> None:
-        self._rows[index] = features.cpu()
-
-    def side(self, work: Work) -> Side:
-        return Side(work.processes.sum(self._rows))
-
-
-class Moments:
-    """Their mean and covariance alone."""
-
-    def __init__(self, num: int, dim: int):
-        self._statistics = Statistics(dim)
-
-    def add(self, index: slice | Tensor, features: Tensor) -> None:
-        self._statistics.add(features)
-
-    def side(self, work: Work) -> Side:
-        return Side(statistics=self._statistics.total(work.processes))
-
-
-def extract(
-    stream: Stream,
-    num: int,
-    extractors: Mapping[str, tuple[Callable[[Tensor], Tensor], int]],
-    kept: type[Rows | Moments],
-    work: Work,
-    what: str,
-) -> dict[str, dict[str, Side]]:
-    """extractor -> part -> side, from this process's share of `num` images. Images are kept no longer than a batch.
-
-    extractors: key -> what makes features of images, and their dimensions. kept: of the features. what: is done, for
-    the progress.
-    """
-    gathered: dict[tuple[str, str], Rows | Moments] = {}
-    done = 0
-    for index, parts in stream:
-        for key, (extractor, dim) in extractors.items():
-            for part, images in parts.items():
-                if (key, part) not in gathered:
-                    gathered[key, part] = kept(num, dim)
-                with exact():
-                    features = extractor(images.to(work.device))
-                gathered[key, part].add(index, features)
-        done += len(parts["y"])
-        work.progress(what, min(done * work.processes.num, num), num)
-    sides: dict[str, dict[str, Side]] = {key: {} for key in extractors}
-    for key, part in work.processes.of_main([*gathered]):  # the main one has a first batch; another may have had none
-        sides[key][part] = (gathered.pop((key, part), None) or kept(num, extractors[key][1])).side(work)
-    return sides

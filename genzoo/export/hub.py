@@ -12,7 +12,7 @@ from genzoo.export.card import card
 from genzoo.files import sha256, write_json, write_text
 from genzoo.hub_folder import CONFIG, FORMAT, WEIGHTS
 from genzoo.model import Model
-from genzoo.plugins import used
+from genzoo.owners import used
 from genzoo.recipe import Recipe
 from genzoo.run_folder import RunFolder
 

@@ -10,7 +10,8 @@ from jinja2 import UndefinedError
 
 from genzoo.config import leaves
 from genzoo.errors import UserError
-from genzoo.evaluation.ranking import Row, directions, entries, rank
+from genzoo.evaluation.better import directions
+from genzoo.evaluation.ranking import Row, entries, rank
 from genzoo.reports import page
 from genzoo.reports.charts import number
 from genzoo.reports.curves import curves
@@ -103,7 +104,7 @@ def _row(row: Row, names: list[str]) -> dict[str, object]:
     differs = [(key, "; ".join(f"{name} {_words(value)}" for name, value in by_run.items()))
                for key, by_run in row.differs.items()]  # fmt: skip
     few = any("few" in entry for entry in row.entries.values())
-    direction = {True: "↓", False: "↑"}.get(directions().get(row.metric), "")
+    direction = {True: "↓", False: "↑"}.get(directions({row.metric}).get(row.metric), "")
     return {"row": row, "cells": cells, "differs": differs, "direction": direction, "few": few}
 
 

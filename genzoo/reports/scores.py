@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from genzoo.config import leaves
+from genzoo.evaluation.better import directions
 from genzoo.evaluation.of_model import caveat
 from genzoo.evaluation.protocol import OWN, differences
-from genzoo.evaluation.ranking import directions
 
 SAID = OWN | {"num_samples", "num_reference", "protocol", "few", "fit_split", "note", "reference_sha256"}
 
@@ -98,7 +98,7 @@ def _line(name: str, entries: list[dict], parts: list[str], top: float, digits: 
 
 def _mark_best(metric: str, lines: list[Line], scored: list[dict], parts: list[str]) -> None:
     """Of each part, the best of the samplers: reconstructions are no samples."""
-    lower = directions().get(metric)
+    lower = directions({metric}).get(metric)
     if lower is None:
         return
     for column, part in enumerate(parts):
@@ -120,7 +120,7 @@ def _unlike(line: Line, entry: dict, scored: list[dict]) -> Line:
 
 
 def _direction(metric: str) -> str:
-    return {True: "lower is better", False: "higher is better"}.get(directions().get(metric), "")
+    return {True: "lower is better", False: "higher is better"}.get(directions({metric}).get(metric), "")
 
 
 def _said(entry: dict) -> str:

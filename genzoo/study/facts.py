@@ -25,7 +25,7 @@ def facts_of(cell: Cell, folder: Path, metrics: dict, more: list[dict], effort: 
     if isinstance(recipe.get("data"), dict):
         recipe["data"].pop("root", None)
     lock = json.loads((folder / "lock.json").read_text(encoding="utf-8"))
-    from genzoo.evaluation.ranking import directions
+    from genzoo.evaluation.better import directions
 
     protocols: list[dict] = []
     scores = []
@@ -55,7 +55,7 @@ def facts_of(cell: Cell, folder: Path, metrics: dict, more: list[dict], effort: 
             if not any(step.isdecimal() for step in key.split("."))  # curves and histograms stay in the run folder
             and isinstance(value, int | float | str)
         },
-        "lower": {metric: lower for metric, lower in directions().items() if metric in made},
+        "lower": directions(made),
         "scores": scores,
         "protocols": protocols,
     }

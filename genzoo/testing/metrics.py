@@ -9,10 +9,11 @@ import torch
 
 from genzoo.config import build
 from genzoo.errors import UserError
+from genzoo.evaluation.extraction import Side
 from genzoo.evaluation.generate import encode
 from genzoo.evaluation.images import Spread
 from genzoo.evaluation.of_model import Trained
-from genzoo.evaluation.scorer import Side, make_metric
+from genzoo.evaluation.scorer import make_metric
 from genzoo.evaluation.work import Work
 from genzoo.parts import Metric
 from genzoo.registry import OBJECTIVES

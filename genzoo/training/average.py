@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from genzoo.training.sharding import local
+from genzoo.training.shares import local
 
 
 class Average:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from genzoo.errors import UserError, quoted
 from genzoo.files import check_space, delete, refuse_device, sha256, sync
-from genzoo.training.sharding import share_like
+from genzoo.training.shares import share_like
 
 log = logging.getLogger("genzoo")
 MAKE_ROOM = "make room and go on with --resume (the checkpoints that are there are whole)"

@@ -1,43 +1,16 @@
 """FSDP2: PyTorch's `fully_shard`, for models whose weights and optimizer one device does not hold.
 
 Each process keeps a share of every weight, gradient and optimizer state, as DTensors. Only what is looked at from
-outside is ever made whole: `whole` and `share_like` go between the two, so that files hold plain tensors.
+outside is ever made whole (genzoo.training.shares).
 """
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from genzoo.errors import UserError
-from genzoo.training.config import TrainConfig
-
 LARGE = 2**20  # weights from which on a layer is gathered by itself while it runs; the others are, for a whole step
-
-
-def check_sharding(config: TrainConfig) -> None:
-    """UserError for what cannot be sharded, whatever the number of processes the run begins with."""
-    from timm.optim import get_optimizer_class
-
-    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
-        if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
-            raise UserError(
-                f"accelerate's configuration asks for {name}, which would wrap the model a second time; take that out "
-                "(`accelerate launch --config_file`), and share the weights out with train.parallel=fsdp"
-            )
-    if config.parallel != "fsdp":
-        return
-    # timm's own optimizers take norms and factors of whole weights in ways that DTensors do not all know.
-    own = not get_optimizer_class(config.optimizer.name, bind_defaults=False).__module__.startswith("torch.")
-    for key, wrong, remedy in (
-        ("compile", config.compile != "off", "use off"),
-        ("precision", config.precision == "fp16", "use bf16"),
-        ("optimizer.name", own, "use one of torch's: adam, adamw, sgd, ..."),
-    ):
-        if wrong:
-            raise UserError(f"train.{key}: not with train.parallel=fsdp; {remedy}, or train.parallel=ddp")
 
 
 class Sharding:
@@ -89,29 +62,6 @@ class Sharding:
 
         seen = self._seen[scalar] = nn.Parameter(wrapped(scalar.data))
         scalar.register_post_accumulate_grad_hook(hand_over)
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """All of a sharded tensor, on every process (all must ask); any other as it is."""
-    return tensor.full_tensor() if is_sharded(tensor) else tensor
-
-
-def share_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """This process's share of a whole tensor where `like` is one; else the tensor as it is."""
-    if not is_sharded(like):
-        return tensor
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
-
-
-def local(tensor: Tensor) -> Tensor:
-    """The memory of this process's share."""
-    return tensor.to_local() if is_sharded(tensor) else tensor
-
-
-def is_sharded(tensor: Tensor) -> bool:
-    return hasattr(tensor, "full_tensor")  # importing DTensor to ask for it takes half a second
 
 
 def _send_buffers(module: nn.Module, inputs: Any) -> None:

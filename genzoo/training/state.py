@@ -22,7 +22,7 @@ from genzoo.training.feed import Feed
 from genzoo.training.log import Rows, truncate
 from genzoo.training.optimizer import make_optimizer, make_schedule, own_groups
 from genzoo.training.precision import resolve
-from genzoo.training.sharding import Sharding, share_like, whole
+from genzoo.training.shares import share_like, whole
 from genzoo.training.step import Step, synchronize_batch_norm
 
 log = logging.getLogger("genzoo")
@@ -87,7 +87,11 @@ class State:
         from accelerate.state import AcceleratorState
 
         config, num = self.config, self._processes.num_processes
-        self.sharding = Sharding(self.device) if config.parallel == "fsdp" and num > 1 else None
+        self.sharding = None
+        if config.parallel == "fsdp" and num > 1:
+            from genzoo.training.sharding import Sharding
+
+            self.sharding = Sharding(self.device)
         if config.channels_last:
             self.given.to(memory_format=torch.channels_last)
         if self.sharding:  # FSDP2 takes contiguous weights alone; the images are channels_last all the same

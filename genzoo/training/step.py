@@ -9,14 +9,15 @@ trained in another way than the rest (genzoo.training.optimizer).
 """
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from genzoo.errors import UserError
-from genzoo.training.recompute import blocks, recomputed
 
 
 class Step(nn.Module):
@@ -38,7 +39,11 @@ class Step(nn.Module):
         self.model, self.objective, self.channels_last = model, objective, channels_last
         terms = terms or {}
         self.term_names, self.terms = tuple(terms), nn.ModuleList(terms.values())
-        self.recomputed = blocks(model) if activation_checkpointing else []
+        self.recomputed: Callable[[], AbstractContextManager] = nullcontext
+        if activation_checkpointing:
+            from genzoo.training.recompute import blocks, recomputed
+
+            self.recomputed = partial(recomputed, blocks(model))
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -66,7 +71,7 @@ class Step(nn.Module):
         x = images.permute(0, 3, 1, 2)  # b c h w, which leaves it channels_last in memory
         if not self.channels_last:
             x = x.contiguous()
-        with recomputed(self.recomputed):
+        with self.recomputed():
             x = x.float().div_(255)
             made = self.model(x)
             scalars = self.objective(made, x, step, self.model)

@@ -21,8 +21,7 @@ from genzoo.training import checkpoint
 from genzoo.training.config import TrainConfig
 from genzoo.training.log import Log, averages, last_epoch
 from genzoo.training.preflight import refuse_settings
-from genzoo.training.profile import profiling, stage
-from genzoo.training.sharding import whole
+from genzoo.training.shares import whole
 from genzoo.training.signals import Signals, resume_command
 from genzoo.training.state import State
 from genzoo.training.step import Step, seed_step
@@ -88,13 +87,15 @@ class Trainer:
         self._began = self._interval_began = time.perf_counter()
         self._interval_start = state.done
         over = config.max_time is not None and state.seconds > config.max_time
+        if profiled := profile and accelerator.is_main_process:
+            from genzoo.training.profile import profiling, stage
         with (
             Signals() as signals,
             Log(
                 state.folder / "train.jsonl", accelerator, state.done, config.steps, progress, state.metadata
             ) as self.log,
             closing(state.feed.batches(state.done)) as batches,
-            profiling(state.folder) if profile and accelerator.is_main_process else nullcontext() as tick,
+            profiling(state.folder) if profiled else nullcontext() as tick,
         ):
             draw, forward, backward = batches.__next__, state.wrapped, accelerator.backward
             optimize, average = state.optimizer.step, state.average and state.average.update

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from genzoo import sides
 from genzoo.errors import UserError
 from genzoo.evaluation import scorer
-from genzoo.evaluation.compare import compare, statistics_of
+from genzoo.evaluation.compare import compare
 from genzoo.evaluation.config import EvaluationConfig
+from genzoo.evaluation.extraction import statistics_of
 from genzoo.evaluation.extractor import make_extractor
 from genzoo.evaluation.images import BATCH_VALUES, Images, from_array, spread
 from genzoo.evaluation.statistics import cache_path, cached, write_statistics

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from genzoo.config import build
 from genzoo.errors import UserError
-from genzoo.evaluation.compare import statistics_of
-from genzoo.evaluation.config import EvaluationConfig
+from genzoo.evaluation.config import EvaluationConfig, missing
 from genzoo.evaluation.drawing import save_png_samples
 from genzoo.evaluation.evaluate import evaluate
-from genzoo.evaluation.extractor import is_released, make_extractor, missing
+from genzoo.evaluation.extraction import statistics_of
+from genzoo.evaluation.extractor import is_released, make_extractor
 from genzoo.evaluation.generate import encode, samples
 from genzoo.evaluation.images import Spread, from_array, quantize, shares, spread
 from genzoo.evaluation.work import ON_CPU, Work

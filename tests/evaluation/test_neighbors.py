@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genzoo import neighbors
-from genzoo.evaluation.drawing import draw_neighbors
 from genzoo.evaluation.images import from_array
+from genzoo.evaluation.neighbors import draw_neighbors
 from genzoo.evaluation.work import ON_CPU
 from genzoo.metrics.memorization import memorization
 from genzoo.neighbors import nearest

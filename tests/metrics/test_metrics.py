@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from genzoo import neighbors
 from genzoo.config import parse, part
-from genzoo.evaluation.scorer import Measure, Side, make_metric
+from genzoo.evaluation.extraction import Side
+from genzoo.evaluation.scorer import Measure, make_metric
 from genzoo.metrics import density_coverage, precision_recall
 from genzoo.metrics.kid import kernel_distance
 from genzoo.registry import METRICS

@@ -25,6 +25,8 @@ SMALL = {
     "decoders/conv": {"base_dim": 2},
     "decoders/mlp": {"hidden_dims": [8]},
     "latents/gaussian": {"dim": 3},
+    "samplers/autoregressive": {"steps": 20, "batch_size": 32, "hidden_dim": 16, "num_layers": 1, "num_heads": 2},
+    "samplers/maskgit": {"steps": 20, "batch_size": 32, "hidden_dim": 16, "num_layers": 1, "num_heads": 2},
     "latents/vmf": {"dim": 5},
     "latents/ladder": {"dim": 2, "width": 4},
     "latents/vq": {"num_codes": 8, "dim": 3, "num_positions": 4},

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from genzoo.plugins import used
+from genzoo.owners import used
 from genzoo.recipe import read
 from genzoo.registry import KINDS
 from genzoo.run import build_parts

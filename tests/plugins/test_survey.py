@@ -15,8 +15,9 @@ import genzoo
 from genzoo import registry
 from genzoo.cli import cli
 from genzoo.errors import UserError
+from genzoo.owners import used
 from genzoo.plugin_files import load_file
-from genzoo.plugins import survey, used
+from genzoo.plugins import survey
 from genzoo.recipe import read
 from genzoo.registry import HEADS
 
