@@ -49,7 +49,7 @@ def take(browser: Path, report: Path, comparison: Path, explored: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     from genzoo.explore.server import Server
-    from genzoo.run import session
+    from genzoo.explore.session import session
 
     server = Server(session(explored))
     thread = threading.Thread(target=server.run, daemon=True)
