@@ -1,7 +1,7 @@
 """What discrete latents share: posterior, prior, and a codebook that learns by running averages."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 
@@ -14,6 +14,7 @@ from genzoo.config import Config
 from genzoo.layers import in_float32, mean_of_processes
 from genzoo.parts import Shape
 
+BATCH = 1024  # latents that are looked up at once
 MAX_SCORES = 2**24  # distances from vectors to codes that are held at once
 
 
@@ -156,3 +157,11 @@ def _processes() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
+
+
+def code_batches(latent: nn.Module, mean: Tensor) -> Iterator[Tensor]:
+    """The codes of latents n *latent, in batches b level position, on the CPU; one level but where it has several."""
+    device = next((value.device for value in latent.state_dict().values()), mean.device)
+    for some in mean.split(BATCH):
+        codes = latent.codes(some.to(device)).cpu()  # b h w, or b level h w
+        yield (codes if codes.ndim == 4 else codes.unsqueeze(1)).flatten(2)

@@ -259,6 +259,10 @@ METRICS = Registry(
         "memorization": "metrics.memorization:Memorization",
         "nll": "metrics.nll:NLL",
         "active_units": "metrics.active_units:ActiveUnits",
+        "mutual_information": "metrics.mutual_information:MutualInformation",
+        "aggregate_kl": "metrics.aggregate_kl:AggregateKL",
+        "codebook": "metrics.codebook:Codebook",
+        "rate_distortion": "metrics.rate_distortion:RateDistortion",
     },
 )
 

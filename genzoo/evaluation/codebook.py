@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-MAX_SHARES, BATCH = 256, 1024
+MAX_SHARES = 256
 COLLAPSED = 0.1  # perplexity over the number of codes, below which a tenth of them would do as much
 
 
@@ -19,12 +19,11 @@ def codebook_usage(latent: nn.Module, mean: Tensor) -> dict:
     num_codes = getattr(latent, "num_codes", None)
     if not num_codes:
         return {}
-    device = next((value.device for value in latent.state_dict().values()), mean.device)
+    from genzoo.codes import code_batches  # only where there are codes
+
     counts: Tensor | None = None
-    for some in mean.split(BATCH):
-        codes = latent.codes(some.to(device)).cpu()
-        levels = codes.movedim(1, 0).flatten(1) if codes.ndim == 4 else codes.reshape(1, -1)
-        found = torch.stack([level.bincount(minlength=num_codes) for level in levels])
+    for codes in code_batches(latent, mean):
+        found = torch.stack([level.flatten().bincount(minlength=num_codes) for level in codes.unbind(1)])
         counts = found if counts is None else counts + found
     usage = [_usage(level, num_codes) for level in counts]
     note = _collapse(usage, getattr(latent, "for_more_codes", ""))

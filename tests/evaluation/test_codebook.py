@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from genzoo.evaluation import codebook
+from genzoo import codes
 from genzoo.evaluation.codebook import codebook_usage
 
 
@@ -17,7 +17,7 @@ def latent(num_codes):
 
 @pytest.mark.parametrize("grid", [(4, 5), (3, 4, 5)])
 def test_every_position_of_every_image_counts(grid, monkeypatch):
-    monkeypatch.setattr(codebook, "BATCH", 7)
+    monkeypatch.setattr(codes, "BATCH", 7)
     z = torch.randint(3, 40, (50, *grid), generator=torch.Generator().manual_seed(0)).float()
     levels = codebook_usage(latent(64), z)["codebook"]
     rows = z.numpy().reshape(50, -1, 20)
