@@ -19,8 +19,11 @@ KINDS = (  # by the first bytes, and what to do
 
 def kind(path: Path) -> str:
     """What a file is that is no zip, as far as its first bytes tell, with the remedy; or ""."""
-    with path.open("rb") as file:
-        head = file.read(512)
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:  # such as of what only looks like a file
+        return f"a file that cannot be read ({error.strerror})"
     if head[257:262] == b"ustar":
         return "a tar archive: unpack it, or train on it with data.name=webdataset"
     return next((what for start, what in KINDS if head.startswith(start)), "")
