@@ -44,8 +44,20 @@ def test_shipped_recipes_of_other_latents_run(name, call, tmp_path):
     """Two steps of each with shrunk widths, to scores of all its samplers; the latent as it ships."""
     made = read(name)
     widths = [word for word in SMALL if "latent" not in word]
-    few = f"samplers.{len(made.samplers) - 1}.num_components=2"
-    code, _, err = call("run", name, *QUICK, *widths, *data_for(name), few, "--out", tmp_path / "run")
+    small = {
+        "num_components": 2,
+        "steps": 2,
+        "batch_size": 8,
+        "num_layers": 1,
+        "num_solver_steps": 2,
+    }  # those that a sampler has
+    few = [
+        f"samplers.{i}.{key}={value}"
+        for i, sampler in enumerate(made.samplers)
+        for key, value in small.items()
+        if key in type(sampler).model_fields
+    ]
+    code, _, err = call("run", name, *QUICK, *widths, *data_for(name), *few, "--out", tmp_path / "run")
     assert code == 0, err
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     generators = {entry["generator"] for entry in metrics["scores"]}
