@@ -107,6 +107,7 @@ def each(
         pool, run = ThreadPoolExecutor(num), partial(_each, work)
     todo = _chunks(tasks, num_bytes)
     ahead: deque[tuple[Future, int]] = deque()
+    abandoned = False
     try:
         chunk, size = next(todo, ([], 0))
         while chunk or ahead:
@@ -115,12 +116,15 @@ def each(
                 chunk, size = next(todo, ([], 0))
             yield from ahead[0][0].result()
             BUDGET.give(ahead.popleft()[1])
+    except GeneratorExit:
+        abandoned = True  # by the garbage collection, too, which may stop a thread that holds locks others end with
+        raise
     except BrokenProcessPool as error:
         raise UserError(
             "a worker process that decodes images was killed or ran out of memory: give fewer --workers, or --workers 0"
         ) from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=not abandoned, cancel_futures=True)
         BUDGET.give(sum(size for _, size in ahead))
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from functools import partial
@@ -164,3 +165,15 @@ def ignores_interrupts(pid):
         return False
     ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
     return "spawn_main" in command and bool(ignored & 1 << signal.SIGINT - 1)
+
+
+@pytest.mark.skipif(not hasattr(threading, "_shutdown_locks_lock"), reason="of Python before 3.13")
+def test_what_is_abandoned_waits_for_no_thread():
+    """The garbage collection may end it while its thread holds the lock that every thread ends with."""
+    results = each(lambda number: number, range(1000), lambda number: 1)
+    assert next(results) == 0
+    closing = threading.Thread(target=results.close, daemon=True)
+    with threading._shutdown_locks_lock:
+        closing.start()
+        closing.join(20)
+        assert not closing.is_alive()
