@@ -42,7 +42,9 @@ def replacing(path: Path, synced: bool = True) -> Iterator[IO[bytes]]:
         if synced:
             sync(path.parent)
     except OSError as error:
-        if error.filename is None or str(error.filename).startswith(str(path.parent / f".{path.name}.")):
+        # One without a number is not the system's, but says by itself what was wrong with what was to be written.
+        own = error.filename is None or str(error.filename).startswith(str(path.parent / f".{path.name}."))
+        if error.errno is not None and own:
             error.filename, error.filename2 = str(path), None  # not the name that it was to have meanwhile
         raise
     finally:

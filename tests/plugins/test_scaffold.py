@@ -101,5 +101,5 @@ def test_a_failure_half_way_leaves_nothing(call, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "write_text", full)
     code, _, err = call("new", "decoder", "mine")
-    assert code != 0 and "No space left" in err
+    assert code != 0 and "the disk is full" in err
     assert list((tmp_path / "here").iterdir()) == []
