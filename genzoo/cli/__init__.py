@@ -13,7 +13,7 @@ import click
 from genzoo import __version__
 from genzoo.allocator import keep_freed_memory
 from genzoo.errors import Interrupted, UserError, plain, refusal
-from genzoo.training.signals import interrupt_on_signals
+from genzoo.training.signals import ignore_signals, interrupt_on_signals
 
 COMMANDS = {
     "cache": "cache:cache",
@@ -74,6 +74,7 @@ def main() -> None:
     logging.getLogger("genzoo").setLevel(logging.INFO)
     try:
         interrupt_on_signals()
+        atexit.register(ignore_signals)
         sys.exit(cli(arguments, prog_name="genzoo", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()

@@ -40,6 +40,20 @@ def interrupt_on_signals() -> None:
                 signal.signal(number, _interrupt)
 
 
+def ignore_signals() -> None:
+    """Undo `interrupt_on_signals` when all is done: while Python ends, a signal would take the exit code's place."""
+    for number in ENDING:
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, signal.SIG_IGN)
+
+
+class Interruption(KeyboardInterrupt):
+    """Python ends a process by SIGINT, whatever it exits with, once a plain one has passed through an `exec`.
+
+    Imports are full of those: dataclasses and named tuples are made so.
+    """
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     """As Ctrl-C; but leave at once while PyTorch is being imported: it takes no exception well, and nothing is open."""
     torch = sys.modules.get("torch")
@@ -50,7 +64,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
                 os.write(2, b"genzoo: interrupted\n")
             os._exit(130)
         frame = frame.f_back
-    raise KeyboardInterrupt
+    raise Interruption
 
 
 class Signals:
