@@ -121,6 +121,11 @@ def nice(low: float, high: float, num: int = 4) -> list[float]:
     power = 10.0 ** floor(log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
+    slack = 1e-6 * (high - low)
+    while first * step > low + slack:  # products are rounded, which shows where numbers are large beside their range
+        first -= 1
+    while last * step < high - slack:
+        last += 1
     return [k * step for k in range(first, last + 1)]
 
 

@@ -4,7 +4,7 @@ from math import inf, nan
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from genzoo.reports.charts import MAX_POINTS, Bar, Series, bars, lines, nice, number, thinned
@@ -52,6 +52,7 @@ def test_thinned_leaves_out_what_is_not_finite():
 
 
 @given(FINITE, st.floats(1e-9, 1e12))
+@example(2490746.67299004, 1e-9)
 def test_ticks_cover_the_range_in_round_steps(low, span):
     ticks = nice(low, low + span) if low + span > low else [low, low]
     assert len(ticks) <= 12
