@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genzoo.evaluation.images import quantize
 from genzoo.evaluation.protocol import differences
 from genzoo.recipe import read
 from genzoo.run import run
@@ -31,9 +32,14 @@ def test_the_pixel_curve_is_monotone_and_gives_the_images_distribution(seed, pow
     curve = controls.histogram(real, made)
     levels = curve(torch.linspace(0, 1, 256).view(1, 1, 16, 16)).flatten()
     assert (levels.diff() >= 0).all() and levels.min() >= 0 and levels.max() <= 1
-    quantiles = torch.linspace(0.02, 0.98, 25)
-    found, wanted = (x.flatten().quantile(quantiles) for x in (curve(made), real))
-    assert (found - wanted).abs().max() < 0.04
+    # Pixels of one level cannot be told apart: all get a quantile of the images from within the level's own share.
+    seen, wanted = (quantize(x).flatten().sort().values.double() / 255 for x in (made, real))
+    found, num = curve(made).flatten().sort().values, len(seen)
+    for k in (torch.linspace(0.02, 0.98, 25) * (num - 1)).long():
+        first, end = int((seen < seen[k]).sum()), int((seen <= seen[k]).sum())
+        assert wanted[first] - 1e-6 <= found[k] <= wanted[min(end, num - 1)] + 1e-6
+        if end - first < 0.02 * num:
+            assert (found[k] - wanted[k]).abs() < 0.04
 
 
 @given(st.integers(0, 1000), st.integers(1, 3), st.floats(0.1, 4.0))
