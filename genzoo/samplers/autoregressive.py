@@ -13,8 +13,8 @@ class AutoregressiveSampler(CodeSampler):
     """p(codes) = prod_i p(code_i | those before it), by a decoder-only transformer.
 
     Esser et al., "Taming Transformers for High-Resolution Image Synthesis" (arXiv 2012.09841), eq. 8 and 9: the second
-    stage of a VQ-GAN. Logged in training: nats per image, whose sum over the test set bounds nothing of the images,
-    only of their codes. Draws keep the keys and values of what was drawn before.
+    stage of a VQ-GAN. Draws keep the keys and values of what was drawn before. Training logs -log p(codes) in nats per
+    image: of the codes, not of the pixels.
     """
 
     class Config(TransformerConfig):
@@ -68,6 +68,7 @@ class AutoregressiveSampler(CodeSampler):
             logits = logits.masked_fill(logits < logits.topk(config.top_k).values[:, -1:], -torch.inf)
         if config.top_p is not None:
             ranked, order = logits.sort(descending=True, stable=True)
-            before = ranked.softmax(-1).cumsum(-1) - ranked.softmax(-1)  # the likeliest is always in
+            p = ranked.softmax(-1)
+            before = p.cumsum(-1) - p  # 0 of the likeliest, which is always in
             logits = ranked.masked_fill(before >= config.top_p, -torch.inf).gather(-1, order.argsort(-1))
         return logits

@@ -44,7 +44,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, config.num_heads, config.dropout) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(dim)
         self.out = nn.Linear(dim, num_out)
-        angles = rotations(length, dim // config.num_heads) if config.positions == "rotary" else torch.zeros(0)
+        angles = rotations(length, dim // config.num_heads) if config.positions == "rotary" else None
         self.register_buffer("angles", angles, persistent=False)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
@@ -63,7 +63,7 @@ class Transformer(nn.Module):
         if self.level is not None:
             x = x + self.level[torch.arange(where.start, where.stop, device=x.device) % len(self.level)]
         x = self.dropout(x)
-        angles = self.angles[where] if self.place is None else None
+        angles = None if self.angles is None else self.angles[where]
         for n, block in enumerate(self.blocks):
             x = block(x, causal, angles, cache, n)
         return self.out(self.norm(x))
