@@ -62,8 +62,9 @@ def begun(*words):
 
 
 def wait_for(file):
+    """Until something is written in it: a log is opened before its first step."""
     end = time.monotonic() + 100
-    while not file.is_file():
+    while not file.is_file() or not file.stat().st_size:
         assert time.monotonic() < end
         time.sleep(0.02)
 
