@@ -1,7 +1,7 @@
-"""A finished run's negative log-likelihood: `python benchmarks/likelihood.py RUN [--images N] [--draws K]`.
+"""A finished run's negative log-likelihood: `likelihood.py RUN [--images N] [--draws K] [--also METRIC ...]`.
 
 A program that a study asks `after` a run, so that what is scored already stays. It prints {"scores": [...]}: the metric
-`nll` on images spread over the run's reference split, none where the run's model has no likelihood.
+`nll`, and others of the model, on images spread over the run's reference split; none where the model has no such score.
 """
 
 import argparse
@@ -16,10 +16,11 @@ from genzoo.evaluation.evaluate import evaluate
 from genzoo.registry import METRICS
 
 
-def scores(folder: Path, images: int, draws: int) -> list[dict]:
+def scores(folder: Path, images: int, draws: int, also: list[str]) -> list[dict]:
     run = Finished(folder)
-    metric = parse(part(METRICS), {"name": "nll", "num_draws": draws}, "nll")
-    asked = run.config.model_copy(update={"metrics": [metric], "num_samples": 2, "num_reference": images})
+    named = [{"name": "nll", "num_draws": draws}, *({"name": name} for name in also)]
+    metrics = [parse(part(METRICS), one, one["name"]) for one in named]
+    asked = run.config.model_copy(update={"metrics": metrics, "num_samples": 2, "num_reference": images})
     objective = run.parts.objective.eval()
     made = evaluate(run.model, {}, run.splits, asked, seed=run.seed, work=run.work, objective=objective)
     return [score for score in made["scores"] if score["value"] is not None]
@@ -30,6 +31,7 @@ if __name__ == "__main__":
     parser.add_argument("run", type=Path)
     parser.add_argument("--images", type=int, default=360)
     parser.add_argument("--draws", type=int, default=64)
+    parser.add_argument("--also", nargs="*", default=[], metavar="METRIC", help="of the model: active_units, codebook")
     options = parser.parse_args()
     keep_freed_memory()
-    print(json.dumps({"scores": scores(options.run, options.images, options.draws)}))
+    print(json.dumps({"scores": scores(options.run, options.images, options.draws, options.also)}))
