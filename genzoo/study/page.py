@@ -51,28 +51,25 @@ class Page:
         return self._scatter(item, page) if isinstance(item, Scatter) else self._pictures(item, page)
 
     def _answers(self) -> list[str]:
-        """One paragraph: each question with the claims that answer it, and what became of them."""
+        """A paragraph a question: the claims that answer it, and what became of each."""
         said: dict[str, list[str]] = {}
         for claim in self.study.claims:
             if claim.answers:
-                found = []
-                for one in self._verdicts(claim):
-                    why = _difference(one.difference) or one.reason
-                    found.append(f"**{one.word}**{' on ' if one.of else ''}{', '.join(one.of)} ({why})")
-                said.setdefault(claim.answers, []).append(f"{claim.says}: {', '.join(found)}")
-        text = " ".join(f"*{question}* {'; '.join(ones)}." for question, ones in said.items())
-        return [text, ""] if text else []
-
-    def _verdicts(self, claim: Claim) -> list[claims.Verdict]:
-        return claims.verdicts(claim, self.facts) or [claims.Verdict((), "undecided", None, "no runs yet")]
+                words: dict[str, list[str]] = {}
+                for one in claims.verdicts(claim, self.facts):
+                    words.setdefault(one.word, []).append(", ".join(one.of))
+                found = "; ".join(f"**{word}**{' on ' if any(of) else ''}{', '.join(of)}" for word, of in words.items())
+                said.setdefault(claim.answers, []).append(f"- {claim.says}: {found or 'no runs yet'}")
+        return [line for question, ones in said.items() for line in (f"*{question}*", "", *ones, "")]
 
     def _findings(self, said: Sequence[Claim]) -> list[str]:
-        rows = []
-        for claim in said:
-            for one in self._verdicts(claim):
-                name = f"{claim.says} ({', '.join(one.of)})" if one.of else claim.says
-                rows.append([name, f"**{one.word}**", _difference(one.difference), one.reason])
-        return [*_markdown(["claim", "verdict", "difference (95 %), pairs", ""], rows), "", claims.METHOD]
+        """A row a claim, a column for each of what it is decided on apart."""
+        found = [(claim.says, {", ".join(one.of) or "all": one for one in claims.verdicts(claim, self.facts)})
+                 for claim in said]  # fmt: skip
+        head = [*{of: None for _, made in found for of in made}] or ["all"]
+        rows = [[says, *(_verdict(made[of]) if of in made else "" if made else "no runs yet" for of in head)]
+                for says, made in found]  # fmt: skip
+        return [*_markdown(["claim", *head], rows), "", claims.METHOD]
 
     def _table(self, table: Table, page: Path) -> list[str]:
         dims = [*table.rows, *table.columns]
@@ -84,7 +81,8 @@ class Page:
         num = len(table.rows)
         rows, columns = ({part(key): None for key in made} for part in (lambda key: key[:num], lambda key: key[num:]))
         head = [*table.rows, *(_head(table.columns, column) for column in columns)]
-        lines = [[*row, *(_cell(made.get((*row, *column))) for column in columns)] for row in rows]
+        mixed = len({measure.interval.num for measure in made.values()}) > 1
+        lines = [[*row, *(_cell(made.get((*row, *column)), mixed) for column in columns)] for row in rows]
         text = [*_markdown(head, lines, num), "", _said(made)]
         if unlike := sorted({field for measure in made.values() for field in measure.unlike}):
             text += ["", f"≠: protocols differ in {', '.join(unlike)}."]
@@ -180,23 +178,22 @@ def _panels(made: dict[Key, Measure], dims: list[str]) -> list[tuple[str, list]]
     return list(panels.items())
 
 
-def _cell(measure: Measure | None) -> str:
+def _cell(measure: Measure | None, mixed: bool) -> str:
+    """mixed: other cells of the table are of another number of runs."""
     if measure is None:
         return ""
     one = measure.interval
     if measure.share:
         return f"{round(one.center * one.num)}/{one.num} ({one.low:.2f}–{one.high:.2f})"
-    text = number(one)
+    text = number(one) + (" (1 run)" if one.num == 1 and mixed else "")
     text = f"**{text}**" if measure.bold else text
     return text + (f" ({measure.chosen})" if measure.chosen else "") + (" ≠" if measure.unlike else "")
 
 
 def number(one: intervals.Interval) -> str:
-    """Center ± half width, to two digits of the latter; four digits of a single run's value."""
-    if one.half is None:
-        return f"{_plain(one.center, 4)} (1 run)"
-    if one.half == 0:
-        return f"{_plain(one.center, 4)} ± 0"
+    """Center ± half width, to two digits of the latter; four digits of a value without, or that all runs share."""
+    if not one.half:
+        return _plain(one.center, 4)
     decimals = min(max(1 - floor(log10(one.half)), 0), 6)
     return f"{one.center:,.{decimals}f} ± {one.half:,.{decimals}f}"
 
@@ -207,12 +204,12 @@ def _plain(value: float, digits: int) -> str:
     return f"{value:,.{min(max(digits - 1 - floor(log10(abs(value))), 0), 6)}f}"
 
 
-def _difference(one: intervals.Interval | None) -> str:
-    if one is None:
-        return ""
-    if one.low is None:
-        return f"{_plain(one.center, 4)}, 1 pair"
-    return f"{number(one)}, {one.num} pairs"
+def _verdict(one: claims.Verdict) -> str:
+    why = f": {one.reason}" if one.reason else ""
+    if one.difference is None:
+        return f"**{one.word}**{why}"
+    pairs = f"{one.difference.num} pair{'s' if one.difference.num > 1 else ''}"
+    return f"**{one.word}** {number(one.difference)} ({pairs}{why if one.difference.num > 1 else ''})"
 
 
 def _head(dims: list[str], values: Key) -> str:
@@ -223,7 +220,9 @@ def _head(dims: list[str], values: Key) -> str:
 def _said(made: dict[Key, Measure]) -> str:
     """How many runs, and what the scores among them were made of."""
     nums = sorted({measure.interval.num for measure in made.values()})
-    said = [f"n = {nums[0]}" if len(nums) == 1 else f"n = {nums[0]} to {nums[-1]}"]
+    said = [
+        "n = 1: no intervals" if nums == [1] else f"n = {nums[0]}" if len(nums) == 1 else f"n = {nums[0]} to {nums[-1]}"
+    ]
     entries = [record.entry for measure in made.values() for record in measure.records if record.entry]
     for features in dict.fromkeys(entry["features"] for entry in entries):
         alike = [entry for entry in entries if entry["features"] == features]
