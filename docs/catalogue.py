@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 from genzoo import parts
-from genzoo.config import config_of, options
+from genzoo.config import config_of
+from genzoo.options import options
 from genzoo.registry import KINDS
 
 FOLDER = Path(__file__).parent / "parts"

@@ -1,8 +1,7 @@
 """What the annotation of an option says: in words, and which values fit it."""
 
 from dataclasses import dataclass
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, get_args
 
 from pydantic.fields import FieldInfo
 
@@ -25,46 +24,6 @@ def annotation_of(field: FieldInfo) -> Any:
 def holds_part(annotation: Any) -> bool:
     """Whether an option holds a part, or several."""
     return any(isinstance(inner, OneOf) or holds_part(inner) for inner in get_args(annotation))
-
-
-BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<", "min_length": "length >=", "max_length": "length <="}
-
-
-def words(annotation: Any) -> str:
-    """A type as a recipe's author would say it: `int >= 1 | null`, `shared | pair`, `list of decoders part`."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return " | ".join(map(str, arguments))
-    if origin in (Union, UnionType):
-        return " | ".join(map(words, arguments))
-    if origin is Annotated:
-        for mark in arguments[1:]:
-            if isinstance(mark, OneOf):
-                return f"{mark.kind} part"
-        bounds = [f"{sign} {value}" for mark in arguments[1:] for sign, value in _bounds(mark)]
-        inner = words(arguments[0])
-        if bounds and " | null" in inner:
-            return inner.replace(" | null", f" {', '.join(bounds)} | null")
-        return " ".join([inner, ", ".join(bounds)]).strip()
-    if origin in (list, tuple):
-        return f"list of {words(arguments[0])}" if arguments else "list"
-    if annotation is type(None):
-        return "null"
-    return getattr(annotation, "__name__", str(annotation))
-
-
-def _bounds(mark: Any) -> list[tuple[str, Any]]:
-    if isinstance(mark, FieldInfo):
-        return [bound for inner in mark.metadata for bound in _bounds(inner)]
-    return [(sign, value) for name, sign in BOUNDS.items() if (value := getattr(mark, name, None)) is not None]
-
-
-def alternatives(annotation: Any) -> bool:
-    """Whether an option takes values of several types, null aside."""
-    origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is Annotated:
-        return alternatives(arguments[0])
-    return origin in (Union, UnionType) and sum(inner is not type(None) for inner in arguments) > 1
 
 
 def exact(schema: Any) -> Any:

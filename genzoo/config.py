@@ -8,11 +8,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, SerializeAsAny, TypeAdapter, ValidationError, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import InitErrorDetails, PydanticCustomError, to_jsonable_python
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from genzoo.annotations import OneOf, alternatives, annotation_of, exact, words
+from genzoo.annotations import OneOf, exact
 from genzoo.contracts import lacking
-from genzoo.errors import TooLarge, UserError, quoted, reason, suggestion
+from genzoo.errors import TooLarge, UserError, reason, suggestion
 from genzoo.registry import Registry
 
 
@@ -33,53 +33,12 @@ class Strict(BaseModel, extra="forbid", frozen=True, validate_default=True, allo
         except ValidationError as error:
             if not isinstance(values, dict):
                 raise
+            from genzoo.wording import told
+
             lines = error.errors(include_url=False)
             unknown = [line["loc"][0] for line in lines if line["type"] == "extra_forbidden" and len(line["loc"]) == 1]
             close = {key: suggestion(str(key), cls.model_fields) for key in unknown[:20]}  # more are never shown
-            raise ValidationError.from_exception_data(cls.__name__, list(_told(cls, lines, values, close))) from None
-
-
-def _told(
-    model: type["Strict"], lines: list[Any], values: dict[str, Any], close: dict[Any, str]
-) -> Iterator[InitErrorDetails]:
-    """pydantic's errors in a recipe's words; of the alternatives that an option has, one error for all."""
-    told: set[Any] = set()
-    for line in lines:
-        key, rest = (line["loc"] or (None,))[0], line["loc"][1:]
-        field = model.model_fields.get(key)
-        if line["type"] == "extra_forbidden" and not rest:
-            text = f"unknown option{close.get(key, '')} (options: {', '.join(model.model_fields)})"
-        elif field is None or key not in values or line["type"] in ("genzoo", "part", "value_error", "missing"):
-            text = line["msg"] if line["type"] in ("genzoo", "part") else None
-        elif alternatives(annotation_of(field)) and rest and not isinstance(rest[0], int):
-            if key in told:
-                continue
-            told.add(key)
-            line = {**line, "loc": (key,), "input": values[key], "type": "genzoo"}
-            text = f"expected {words(annotation_of(field))}, not {_given(values[key])}"
-        elif line["type"] in NUMBERS:
-            wanted = words(annotation_of(field)) if not rest else NUMBERS[line["type"]]
-            text, line = f"expected {wanted}, not {_given(line['input'])}", {**line, "type": "genzoo"}
-        else:
-            text = None
-        kind = line["type"] if text is None else "genzoo" if line["type"] == "extra_forbidden" else line["type"]
-        yield InitErrorDetails(
-            type=kind if text is None else PydanticCustomError(kind, "{message}", {"message": text}),
-            loc=line["loc"],
-            input=line["input"],
-            ctx=line.get("ctx", {}),
-        )
-
-
-NUMBERS = {"int_type": "int", "int_from_float": "int", "float_type": "float", "bool_type": "bool"}
-
-
-def _given(value: Any) -> str:
-    return (
-        {True: "true", False: "false", None: "null"}[value]
-        if value is None or isinstance(value, bool)
-        else quoted(value)
-    )
+            raise ValidationError.from_exception_data(cls.__name__, list(told(cls, lines, values, close))) from None
 
 
 def _named(field: FieldInfo | None, value: Any) -> Any:
@@ -227,6 +186,8 @@ def build(registry: Registry, config: Config, *args: Any, **wiring: Any) -> Any:
     except UserError:
         raise
     except TooLarge as error:
+        from genzoo.wording import smaller
+
         raise UserError(f"{place}: {error}; {smaller(config, given)}") from error
     except Exception as error:  # a plugin's constructor may fail in any way
         message = error if isinstance(error, ValueError) else reason(error)
@@ -235,54 +196,3 @@ def build(registry: Registry, config: Config, *args: Any, **wiring: Any) -> Any:
         raise UserError(f"{place}: {problem} ({place_of(part)})")
     vars(built)["kind_name"] = place  # not by assignment, which a part may refuse
     return built
-
-
-def growth(config: Config) -> tuple[float, str]:
-    """How far, in times, the option that lies furthest above its default does so, and which it is; 1 and "": none."""
-    found = [(1.0, "")]
-    for option, field in type(config).model_fields.items():
-        default = None if field.is_required() else field.get_default(call_default_factory=True)
-        found.append((_size(getattr(config, option)) / max(_size(default), 1), option))
-    return max(found, key=lambda each: each[0])
-
-
-def smaller(config: Config, given: str) -> str:
-    """The remedy where a part is too large: less of that option, else of what the part is given."""
-    _, option = growth(config)
-    if not option:
-        return f"it is built for {given}: make that smaller"
-    default = type(config).model_fields[option].get_default(call_default_factory=True)
-    return f"lower {option} ({quoted(getattr(config, option))}; default {quoted(default)})"
-
-
-def _size(value: Any) -> float:
-    if isinstance(value, list | tuple):
-        return sum(map(_size, value))
-    return value if isinstance(value, int | float) else 0
-
-
-def options(config: type[Strict]) -> list[dict[str, Any]]:
-    """The options of a part as rows of option, type (with its bounds), default and description, from its Config.
-
-    Options inside options come as `outer.inner`; those of a nested part are its own: `genzoo show KIND/NAME`.
-    """
-    rows = []
-    for option, field in fields(config):
-        default = (
-            "required" if field.is_required() else to_jsonable_python(field.get_default(call_default_factory=True))
-        )
-        row = {"option": option, "type": words(annotation_of(field)), "default": default}
-        rows.append(row | {"description": field.description or ""})
-    return rows
-
-
-def fields(config: type[Strict], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """The options of a part by name, with those inside options as `outer.inner`."""
-    for option, field in config.model_fields.items():
-        if option == "name" and issubclass(config, Config):
-            continue
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, Strict) and not issubclass(inner, Config):
-            yield from fields(inner, f"{prefix}{option}.")
-        else:
-            yield f"{prefix}{option}", field

@@ -11,21 +11,17 @@ from genzoo.evaluation.config import missing
 from genzoo.evaluation.drawing import panel
 from genzoo.evaluation.images import read
 from genzoo.launch import Launch, launched
-from genzoo.loading import load
 from genzoo.model import Model
 from genzoo.owners import used
 from genzoo.preparation import build_parts, prepare_splits
 from genzoo.recipe import Recipe
 from genzoo.run_folder import RunFolder
-from genzoo.run_scores import evaluate_run, score
-from genzoo.sampling import drawn, sample
+from genzoo.run_scores import score
 from genzoo.tracing import refuse_large_training
 from genzoo.training.preflight import planned_checkpoint_bytes, refuse_settings
 from genzoo.training.signals import resume_command
 from genzoo.training.step import Step
 from genzoo.training.trainer import train
-
-__all__ = ["build_parts", "drawn", "evaluate_run", "load", "prepare_splits", "run", "sample"]
 
 log = logging.getLogger("genzoo")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.budget import memory, within_memory
-from genzoo.config import Config, build, config_of, growth, parts_in, smaller
+from genzoo.config import Config, build, config_of, parts_in
 from genzoo.errors import TooLarge, UserError, reason
 from genzoo.files import size_of
 from genzoo.model import Model, ModelConfig, watched
@@ -79,6 +79,8 @@ def trace(config: ModelConfig, image_shape: Shape, num: int = 2) -> Traced:
             except UserError:
                 raise
             except TooLarge as error:
+                from genzoo.wording import growth, smaller
+
                 inside = [one for one in parts_in(config) if f"{one.kind}/{one.name}" in running]
                 part = max(reversed(inside), key=growth)
                 raise UserError(f"{part.kind}/{part.name} on {images}: {error}; {smaller(part, images)}") from error

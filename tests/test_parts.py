@@ -10,9 +10,9 @@ from genzoo.errors import UserError
 from genzoo.heads.split import SplitHead
 from genzoo.latents.gaussian import GaussianLatent
 from genzoo.model import Model, ModelConfig
+from genzoo.preparation import build_parts
 from genzoo.recipe import read
 from genzoo.registry import ENCODERS, HEADS, LATENTS
-from genzoo.run import build_parts
 from genzoo.tracing import trace
 
 

@@ -18,7 +18,7 @@ from genzoo import plugin_files
 from genzoo.errors import UserError
 from genzoo.recipe import read
 from genzoo.registry import KINDS
-from genzoo.run import drawn
+from genzoo.sampling import drawn
 
 PLUGIN = '''import pathlib
 pathlib.Path({mark!r}).write_text("executed")

@@ -14,7 +14,8 @@ import pytest
 
 import genzoo
 from genzoo.recipe import read
-from genzoo.run import evaluate_run, run
+from genzoo.run import run
+from genzoo.run_scores import evaluate_run
 
 ROOT = Path(genzoo.__file__).parent.parent
 TINY = [

@@ -11,9 +11,9 @@ import torch
 from genzoo.errors import UserError
 from genzoo.evaluation.generate import draw
 from genzoo.model import Model
+from genzoo.preparation import build_parts
 from genzoo.recipe import Recipe
 from genzoo.registry import ENCODERS, HEADS, LATENTS, OBJECTIVES, PRIORS, SAMPLERS, TERMS
-from genzoo.run import build_parts
 from genzoo.stage_two import fit
 from genzoo.training.config import OptimizerConfig
 from genzoo.training.optimizer import make_optimizer

@@ -19,7 +19,8 @@ import genzoo
 from genzoo.errors import UserError
 from genzoo.recipe import read
 from genzoo.recipe_file import shipped
-from genzoo.run import drawn, evaluate_run
+from genzoo.run_scores import evaluate_run
+from genzoo.sampling import drawn
 
 QUICK = [
     "train.steps=2", "train.batch_size=4", "train.log_every=1", "train.checkpoint_every=1", "train.panel_every=1",

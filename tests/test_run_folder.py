@@ -13,8 +13,10 @@ import genzoo
 from genzoo.errors import UserError
 from genzoo.recipe import read
 from genzoo.registry import KINDS
-from genzoo.run import drawn, evaluate_run, run
+from genzoo.run import run
 from genzoo.run_folder import RunFolder
+from genzoo.run_scores import evaluate_run
+from genzoo.sampling import drawn
 
 WORDS = [
     "train.steps=2", "train.batch_size=4", "train.log_every=1", "train.checkpoint_every=1", "train.panel_every=0",

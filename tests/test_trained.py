@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genzoo.given import central, given, unique
-from genzoo.run import load
+from genzoo.loading import load
 
 
 @pytest.fixture(scope="module")

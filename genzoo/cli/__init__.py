@@ -27,7 +27,7 @@ COMMANDS = {
     "export": "trained:export",
     "fid": "scores:fid",
     "list": "parts:list_parts",
-    "neighbors": "scores:neighbors",
+    "neighbors": "images:neighbors",
     "new": "parts:new",
     "panels": "trained:panels",
     "plugins": "parts:list_plugins",
@@ -37,7 +37,7 @@ COMMANDS = {
     "run": "run:run",
     "sample": "run:sample",
     "show": "parts:show",
-    "stats": "scores:stats",
+    "stats": "images:stats",
     "study": "study:study",
 }
 

@@ -55,7 +55,8 @@ def show(what: str, overrides: tuple, plugins: tuple, as_json: bool) -> None:
     """A part's options with types, bounds, defaults and meaning, or a recipe resolved with all its defaults."""
     kind, slash, name = what.partition("/")
     if slash and (kind in KINDS or f"{kind}s" in KINDS):
-        from genzoo.config import config_of, options
+        from genzoo.config import config_of
+        from genzoo.options import options
         from genzoo.plugin_files import load_file
 
         for plugin in plugins:

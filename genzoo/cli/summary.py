@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from genzoo.evaluation.branches import describe
-from genzoo.evaluation.of_model import caveat
+from genzoo.evaluation.protocol import caveat
 
 
 def summary(metrics: dict, folder: Path) -> str:

@@ -8,15 +8,13 @@ from torch import Tensor, nn
 
 from genzoo.errors import UserError
 from genzoo.evaluation.branches import BranchDiagnostics
-from genzoo.evaluation.codebook import codebook_usage
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.evaluation.extraction import Rows, Side, Stream, extract, side_of
 from genzoo.evaluation.generate import decode, draw, encode, evaluating, pick, protocol_of
 from genzoo.evaluation.images import MIX, Images, Spread, from_array, quantize, shares, spread
 from genzoo.evaluation.latent import latent_diagnostics
-from genzoo.evaluation.of_model import Trained, model_metrics, score_model
 from genzoo.evaluation.protocol import versions
-from genzoo.evaluation.scorer import Measure, measures
+from genzoo.evaluation.scorer import Measure, measures, model_metrics
 from genzoo.evaluation.work import Work
 from genzoo.parts import Sampler
 
@@ -58,8 +56,12 @@ def evaluate(
     with evaluating(model):
         encoded = Spread(splits[config.reference], config.num_reference)
         mean, variance = encode(model, encoded, work)
-        trained = Trained(model, objective, encoded, mean, variance, work)
-        of_model = score_model(model_metrics(config.metrics), trained, common, seed, config.strict)
+        of_model = []
+        if asked := model_metrics(config.metrics):
+            from genzoo.evaluation.of_model import Trained, score_model
+
+            trained = Trained(model, objective, encoded, mean, variance, work)
+            of_model = score_model(asked, trained, common, seed, config.strict)
         for generator, wanted in plan.items():
             if generator == "reconstruction":  # also where it is not scored: the split is judged by it
                 z = mean[spread(len(mean), config.num_samples)]
@@ -83,6 +85,11 @@ def evaluate(
                     ]
     if work.processes.rank > 0:
         return None
+    latent = latent_diagnostics(mean, variance, model.has_standard_normal_prior)
+    if hasattr(model.latent, "num_codes"):
+        from genzoo.evaluation.codebook import codebook_usage
+
+        latent |= codebook_usage(model.latent, mean)
     return {
         "protocol": {
             "seed": seed,
@@ -95,8 +102,7 @@ def evaluate(
             "versions": versions(),
             "device": str(work.device),
         },
-        "latent": latent_diagnostics(mean, variance, model.has_standard_normal_prior)
-        | codebook_usage(model.latent, mean),
+        "latent": latent,
         "split": branches.summary(),
         "scores": scores + of_model,
     }

@@ -1,6 +1,6 @@
 """Scores of the trained model itself: what its densities and latents say of the images of the evaluated split."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,7 +11,6 @@ from genzoo.config import Config
 from genzoo.errors import UserError
 from genzoo.evaluation.images import Images, Spread, read
 from genzoo.evaluation.protocol import versions
-from genzoo.evaluation.scorer import make_metric
 from genzoo.evaluation.work import Work
 from genzoo.parts import Metric
 
@@ -49,12 +48,6 @@ class Trained:
         return self._made[make, options]
 
 
-def model_metrics(configs: Iterable[Config]) -> list[tuple[Config, Metric]]:
-    """Those that need the model, built."""
-    built = [(config, make_metric(config)) for config in configs]
-    return [(config, metric) for config, metric in built if metric.needs == "model"]
-
-
 @torch.no_grad()
 def score_model(
     metrics: list[tuple[Config, Metric]], trained: Trained, reference: Images, seed: int, strict: bool
@@ -80,12 +73,3 @@ def score_model(
         entry |= {"seed": seed, "versions": versions()}
         entries += [{**entry, "metric": name, **value} for name, value in made.items()]
     return entries
-
-
-def caveat(entry: dict) -> str:
-    """Of a bound that more draws would still tighten, in words; else ""."""
-    if not entry.get("unconverged"):
-        return ""
-    moved = entry["found"]["last_doubling"]
-    size = f"{abs(moved['moved']):.2g} ± {moved['standard_error']:.2g} nats"
-    return f"unconverged: the last doubling of the draws still moved it by {size}"

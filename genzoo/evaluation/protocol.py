@@ -58,3 +58,12 @@ def differences(a: dict, b: dict) -> dict[str, tuple]:
     own = OWN if OPTIONS in a and OPTIONS in b else {*OWN, OPTIONS}
     left, right = (dict(leaves({k: v for k, v in entry.items() if k not in own})) for entry in (a, b))
     return {key: (left.get(key), right.get(key)) for key in left | right if left.get(key) != right.get(key)}
+
+
+def caveat(entry: dict) -> str:
+    """Of a bound that more draws would still tighten, in words; else ""."""
+    if not entry.get("unconverged"):
+        return ""
+    moved = entry["found"]["last_doubling"]
+    size = f"{abs(moved['moved']):.2g} ± {moved['standard_error']:.2g} nats"
+    return f"unconverged: the last doubling of the draws still moved it by {size}"

@@ -80,3 +80,9 @@ def measures(configs: Iterable[Config], device: torch.device | str) -> list[Meas
                 extractors[key] = None, str(error)
         made.append(Measure(config, metric, *extractors[key]))
     return made
+
+
+def model_metrics(configs: Iterable[Config]) -> list[tuple[Config, Metric]]:
+    """Those that need the model, built."""
+    built = [(config, make_metric(config)) for config in configs]
+    return [(config, metric) for config, metric in built if metric.needs == "model"]

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 from genzoo.config import leaves
 from genzoo.evaluation.better import directions
-from genzoo.evaluation.of_model import caveat
-from genzoo.evaluation.protocol import OWN, differences
+from genzoo.evaluation.protocol import OWN, caveat, differences
 
 SAID = OWN | {"num_samples", "num_reference", "protocol", "few", "fit_split", "note", "reference_sha256"}
 

@@ -3,7 +3,7 @@
 import json
 
 from genzoo.annotations import annotation_of, holds_part
-from genzoo.config import fields
+from genzoo.options import fields
 from genzoo.testing.subject import Mismatch, Subject
 
 

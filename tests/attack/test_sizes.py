@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 
 from genzoo.annotations import annotation_of
-from genzoo.config import config_of, fields
+from genzoo.config import config_of
 from genzoo.evaluation.config import EvaluationConfig
+from genzoo.options import fields
 from genzoo.registry import KINDS
 from genzoo.training.config import TrainConfig
 

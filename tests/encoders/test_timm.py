@@ -14,7 +14,9 @@ from genzoo.encoders.timm import TimmEncoder
 from genzoo.errors import UserError
 from genzoo.recipe import read
 from genzoo.registry import ENCODERS
-from genzoo.run import evaluate_run, run, sample
+from genzoo.run import run
+from genzoo.run_scores import evaluate_run
+from genzoo.sampling import sample
 
 MODEL = "test_resnet.r160_in1k"
 

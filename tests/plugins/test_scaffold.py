@@ -7,9 +7,9 @@ import tomllib
 import pytest
 
 from genzoo.owners import used
+from genzoo.preparation import build_parts
 from genzoo.recipe import read
 from genzoo.registry import KINDS
-from genzoo.run import build_parts
 from genzoo.testing import conformance
 
 SINGULAR = {kind: kind.removesuffix("s") for kind in KINDS} | {"features": "features"}

@@ -53,8 +53,8 @@ def test_pictures_are_of_the_same_images_and_latents(runs):
     columns = len(reconstruction) // 4
     x = reconstruction.parts["y"][:columns]
     from genzoo.evaluation.images import Spread
+    from genzoo.preparation import build_parts, prepare_splits
     from genzoo.recipe import read as read_recipe
-    from genzoo.run import build_parts, prepare_splits
 
     recipe = read_recipe(runs["plain"] / "recipe.yaml")
     test = prepare_splits(build_parts(recipe), recipe)["test"].images
