@@ -60,6 +60,31 @@ def call(monkeypatch, capsys, tmp_path):
     return run
 
 
+@pytest.fixture
+def pixels():
+    """Registers `features/pixels`: the mean grey levels of a grid of 2x2, enough for distances, and quick."""
+    import torch
+
+    from genzoo.config import Config
+    from genzoo.registry import FEATURES
+
+    class Pixels(torch.nn.Module):
+        class Config(Config):
+            pass
+
+        dim, protocol, fetch = 4, {"weights_sha256": "none"}, lambda config: None
+
+        def __init__(self, config):
+            super().__init__()
+
+        def forward(self, images):
+            return torch.nn.functional.adaptive_avg_pool2d(images[:, :3].float().mean(dim=1), 2).flatten(1)
+
+    FEATURES.register("pixels")(Pixels)
+    yield
+    del FEATURES._by_code["pixels"]
+
+
 @pytest.fixture(scope="session")
 def browser():
     """A headless Chromium; skips where there is none."""

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from genzoo.config import Config
 from genzoo.data.folder import Folder
 from genzoo.data.npz import NPZ
 from genzoo.data.store import prepare
@@ -21,7 +20,6 @@ from genzoo.evaluation.config import EvaluationConfig
 from genzoo.images import arrays as module
 from genzoo.images.arrays import Pictures, open_arrays
 from genzoo.images.pixels import eight_bits, layout_of, to_uint8
-from genzoo.registry import FEATURES
 from genzoo.sides import side
 
 RGB = np.random.default_rng(0).integers(0, 256, (12, 9, 11, 3), np.uint8)
@@ -52,27 +50,6 @@ def folder(path, images):
     for k, image in enumerate(images):
         Image.fromarray(image).save(path / f"{k:02}.png")
     return path
-
-
-@pytest.fixture
-def pixels():
-    """Registers `features/pixels`: the mean grey levels of a grid of 2x2."""
-
-    class Pixels(torch.nn.Module):
-        class Config(Config):
-            pass
-
-        dim, protocol, fetch = 4, {"weights_sha256": "none"}, lambda config: None
-
-        def __init__(self, config):
-            super().__init__()
-
-        def forward(self, images):
-            return torch.nn.functional.adaptive_avg_pool2d(images[:, :3].float().mean(dim=1), 2).flatten(1)
-
-    FEATURES.register("pixels")(Pixels)
-    yield
-    del FEATURES._by_code["pixels"]
 
 
 def score(a, b):
