@@ -65,11 +65,11 @@ def pixels():
     """Registers `features/pixels`: the mean grey levels of a grid of 2x2, enough for distances, and quick."""
     import torch
 
-    from genzoo.config import Config
+    import genzoo
     from genzoo.registry import FEATURES
 
     class Pixels(torch.nn.Module):
-        class Config(Config):
+        class Config(genzoo.Config):
             pass
 
         dim, protocol, fetch = 4, {"weights_sha256": "none"}, lambda config: None
