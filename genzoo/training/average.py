@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from genzoo.training.shares import local
 
@@ -19,13 +18,17 @@ class Average:
         tensors = (map(local, module.state_dict().values()) for module in (average, model))
         pairs = {pair[0].data_ptr(): pair for pair in zip(*tensors, strict=True)}.values()  # tied weights once
         # The tensors are listed once: walking two state dicts at every step costs more than the arithmetic.
-        self._floats = list(zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True))
+        self._averages, self._weights = map(
+            list, zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        )
         self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after optimizer step `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        get_ema_multi_avg_fn(decay)(*map(list, self._floats), None)
+        torch._foreach_lerp_(
+            self._averages, self._weights, 1 - decay
+        )  # as swa_utils does, less its checks at every step
         for average, current in self._counters:
             average.copy_(current)

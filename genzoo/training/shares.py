@@ -1,6 +1,7 @@
 """Between whole tensors and a process's shares of them (FSDP2's DTensors), so that files hold plain tensors."""
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -15,6 +16,13 @@ def share_like(tensor: Tensor, like: Tensor) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """The Euclidean norm of all of them together, 0-d, of whole tensors, on every process."""
+    if not gradients or is_sharded(gradients[0]):
+        return whole(nn.utils.get_total_norm(gradients))
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))  # on CPUs a quarter faster
 
 
 def local(tensor: Tensor) -> Tensor:

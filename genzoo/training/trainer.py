@@ -21,7 +21,7 @@ from genzoo.training import checkpoint
 from genzoo.training.config import TrainConfig
 from genzoo.training.log import Log, averages, last_epoch
 from genzoo.training.preflight import refuse_settings
-from genzoo.training.shares import whole
+from genzoo.training.shares import total_norm
 from genzoo.training.signals import Signals, resume_command
 from genzoo.training.state import State
 from genzoo.training.step import Step, seed_step
@@ -167,7 +167,7 @@ class Trainer:
         self.state.accelerator.unscale_gradients()  # of fp16's loss scale
         norms = []
         for parameters in (self.state.parameters, *self.state.own_parameters):
-            norms.append(whole(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])))
+            norms.append(total_norm([p.grad for p in parameters if p.grad is not None]))
             if self.config.clip_grad_norm is not None:
                 nn.utils.clip_grads_with_norm_(parameters, self.config.clip_grad_norm, norms[-1])
         return norms[0] if len(norms) == 1 else torch.where(torch.stack(norms).isfinite().all(), norms[0], torch.nan)
