@@ -64,7 +64,7 @@ def _spectrum(shares: list[float]) -> dict[str, object]:
 
 def latent_story(latent: dict) -> dict[str, object]:
     """What the template shows of a record's `latent`: the variance law, variable by variable where recorded."""
-    made: dict[str, object] = {"record": latent, "chart": None}
+    made: dict[str, object] = {"record": latent, "charts": {}}
     if "variables" not in latent:
         return made
     pairs = list(zip(latent["variables"]["mean_variance"], latent["variables"]["posterior_variance"], strict=True))
@@ -83,9 +83,12 @@ def latent_story(latent: dict) -> dict[str, object]:
             f"{law['mean']:.2f} on average; the law: 1."
         )
     rule = (1.0, "variance law: 1") if law else None
-    chart = bars(columns, alt=alt, x_label="latent variables, the most active first", ticks_of_x=False,
-                 x_range=(0, len(pairs)), rule=rule, width=760, height=230)  # fmt: skip
-    return {**made, "chart": chart, "inactive": inactive}
+    charts = {
+        name: bars(columns, alt=alt, x_label="latent variables, the most active first", ticks_of_x=False,
+                   x_range=(0, len(pairs)), rule=rule, width=width, height=height)
+        for name, width, height in (("broad", 760, 230), ("narrow", 360, 190))  # the page shows the one that fits
+    }  # fmt: skip
+    return {**made, "charts": charts, "inactive": inactive}
 
 
 def codebook_story(levels: list[dict]) -> list[dict[str, object]]:
