@@ -11,6 +11,7 @@ import click
 
 from genzoo.cli.options import as_json, complete_recipe, plugin_option
 from genzoo.errors import UserError
+from genzoo.files import write_text
 
 
 @click.group()
@@ -55,7 +56,7 @@ def recipes_cp(recipe: str, target: Path | None) -> None:
     text = source.read_text(encoding="utf-8")
     if text.startswith("# genzoo run "):
         text = f"# genzoo run {target.as_posix()}\n" + text.partition("\n")[2]
-    target.write_text(text, encoding="utf-8")
+    write_text(target, text)
     click.echo(f"{target} (genzoo run {target})")
 
 

@@ -1,13 +1,12 @@
 """`genzoo new`: a package with one working part of its own, from the templates (*.txt) in this folder."""
 
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
 from genzoo.errors import UserError
+from genzoo.files import making, write_text
 from genzoo.registry import KINDS
 
 TEMPLATES = Path(__file__).parent
@@ -78,17 +77,9 @@ def write(kind: str, name: str, folder: Path | None = None) -> Written:
         f"recipes/{slug}_digits.yaml": recipe,
         f"tests/test_{slug}.py": _fill("test.py", words),
     }
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".genzoo-new-", dir=folder.absolute().parent))
-    try:
+    with making(folder.absolute()) as partial:
         for path, text in files.items():
-            (partial / path).parent.mkdir(parents=True, exist_ok=True)
-            (partial / path).write_text(text, encoding="utf-8")
-        partial.chmod(0o755)  # mkdtemp's folders are private
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+            write_text(partial / path, text)
     return Written(folder, folder / words["module"] / f"{singular}.py", _fill("next_steps", words))
 
 

@@ -37,25 +37,27 @@ class Attack:
 
     def case(self, kind: str, name: str, folder: Path, commands: list[list[str]]) -> dict:
         before = self._beside(folder)
-        answer = self._ask(commands)
+        answer = self.ask(commands)
         outcome = answer["outcome"]
         if answer["seconds"] > SECONDS or answer["megabytes"] > MEGABYTES:
             outcome = "fault"
         if new := self._beside(folder) - before:
             outcome, answer["text"] = "fault", f"written outside: {sorted(new)}"
-        self.kinds.setdefault(kind, Counter()).update([outcome, "tried"])
-        if outcome == "fault":
-            cost = f"{answer['seconds']:.1f} s, {answer['megabytes']:.0f} MB"
-            self.faults[f"{kind}: {name}"] = f"{cost}\n{answer['text']}"
+        self.count(kind, name, outcome, f"{answer['seconds']:.1f} s, {answer['megabytes']:.0f} MB\n{answer['text']}")
         subprocess.run(["rm", "-rf", folder], check=True)  # shutil fails at a thousand folders in each other
         return answer
+
+    def count(self, kind: str, name: str, outcome: str, text: str) -> None:
+        self.kinds.setdefault(kind, Counter()).update([outcome, "tried"])
+        if outcome == "fault":
+            self.faults[f"{kind}: {name}"] = text
 
     def _beside(self, folder: Path) -> set[str]:
         """Everything in the attack's world but the case's own folder and the cache."""
         own = {folder, self.root / "cache"}
         return {str(path) for place in (self.root, self.root / "home") for path in place.iterdir() if path not in own}
 
-    def _ask(self, commands: list[list[str]]) -> dict:
+    def ask(self, commands: list[list[str]]) -> dict:
         if self.worker is None:
             environment = {
                 **os.environ,
@@ -124,4 +126,18 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "run"
     run(read("vae_digits", QUICK), folder)
     assert (folder / "metrics.json").is_file() and (folder / "lock.json").is_file()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sound(finished, tmp_path_factory):
+    """Pictures, and latents of the finished run."""
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("sound")
+    (folder / "images").mkdir()
+    for k in range(4):
+        Image.new("RGB", (32, 32), (k, 9, 9)).save(folder / "images" / f"{k}.png")
+    np.savez(folder / "z.npz", z=np.zeros((200, 3), np.float32))
     return folder

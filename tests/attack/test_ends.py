@@ -53,20 +53,6 @@ def writers(run: Path, disk: Path, latents: Path, images: Path) -> dict[str, lis
     }
 
 
-@pytest.fixture(scope="module")
-def sound(finished, tmp_path_factory):
-    """Pictures, and latents of the finished run."""
-    import numpy as np
-    from PIL import Image
-
-    folder = tmp_path_factory.mktemp("sound")
-    (folder / "images").mkdir()
-    for k in range(4):
-        Image.new("RGB", (32, 32), (k, 9, 9)).save(folder / "images" / f"{k}.png")
-    np.savez(folder / "z.npz", z=np.zeros((200, 3), np.float32))
-    return folder
-
-
 def assail_disks(attack, finished: Path, sound: Path, names: list[str], free: list[int]) -> None:
     for name in names:
         for num_bytes in free:
