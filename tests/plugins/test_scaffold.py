@@ -94,12 +94,10 @@ def test_it_refuses(words, message, call, tmp_path):
 
 
 def test_a_failure_half_way_leaves_nothing(call, tmp_path, monkeypatch):
-    from pathlib import Path
-
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr("os.fsync", full)
     code, _, err = call("new", "decoder", "mine")
-    assert code != 0 and "the disk is full" in err
+    assert code != 0 and "the disk is full" in err and "mine" in err
     assert list((tmp_path / "here").iterdir()) == []
