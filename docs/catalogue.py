@@ -13,6 +13,18 @@ from genzoo.options import options
 from genzoo.registry import KINDS
 
 FOLDER = Path(__file__).parent / "parts"
+PICTURES = Path(__file__).parent / "pictures" / "parts"  # by docs/part_pictures.py, each with its words
+OWN, DOWNLOAD = "it shows your images", "its images are a download"
+WITHOUT = {  # kind/name -> why it has no picture
+    "datasets/celeba": DOWNLOAD,
+    "datasets/cifar10": DOWNLOAD,
+    "datasets/fashion_mnist": DOWNLOAD,
+    "datasets/folder": OWN,
+    "datasets/hf": OWN,
+    "datasets/npz": OWN,
+    "datasets/webdataset": OWN,
+    "metrics/fid": "its weights are a download; see fd, the same distance on other features",
+}
 PAPER = re.compile(r"\b\d{4}\.\d{4,5}\b")  # its number on arXiv
 ABOUT = {
     "encoders": "An image becomes features: a vector, or a map where `out: map` is offered.",
@@ -48,6 +60,7 @@ def page(kind: str) -> str:
         if papers := sources(part):
             links = ", ".join(f"[arXiv {paper}](https://arxiv.org/abs/{paper})" for paper in papers)
             lines += [f"Source: {links}.", ""]
+        lines += picture(kind, name)
         rows = options(config_of(registry, name))
         if rows:
             lines += ["| option | type | default | meaning |", "| --- | --- | --- | --- |"]
@@ -56,6 +69,16 @@ def page(kind: str) -> str:
             lines += ["No options."]
         lines += [""]
     return "\n".join(lines)
+
+
+def picture(kind: str, name: str) -> list[str]:
+    """The part's, with its words; FileNotFoundError where it has none and no reason for that."""
+    if reason := WITHOUT.get(f"{kind}/{name}"):
+        return [f"*No picture: {reason}.*", ""]
+    path = PICTURES / f"{kind}-{name}.svg"
+    words = path.with_suffix(".txt").read_text(encoding="utf-8").strip()
+    file = path if path.is_file() else path.with_suffix(".png")
+    return [f"![{words}](../pictures/parts/{file.name})", "", f"*{plain(words)}*", ""]
 
 
 def row_of(row: dict) -> str:
