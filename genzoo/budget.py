@@ -96,6 +96,7 @@ class Budget(TorchFunctionMode):
         super().__init__()
         self.thread, self.used = threading.get_ident(), used
         self.num_bytes, self.operations = used, 0
+        self.largest = 0  # bytes of a tensor that was made on the meta device, in a pass
         self.held = WeakIdKeyDictionary()
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -110,6 +111,7 @@ class Budget(TorchFunctionMode):
         made = func(*args, **kwargs)
         if isinstance(made, Tensor) and made.is_meta and not is_lazy(made):
             self._fits(made, memory(), "there are")
+            self.largest = max(self.largest, made.untyped_storage().nbytes() if made.layout is torch.strided else 0)
         return made
 
     def work(self, made: object = None) -> None:
@@ -121,7 +123,7 @@ class Budget(TorchFunctionMode):
 
     def begin_pass(self) -> None:
         """Building is done; the operations of a pass take longer."""
-        self.operations = MAX_OPERATIONS * 4 // 5
+        self.operations, self.largest = MAX_OPERATIONS * 4 // 5, 0
 
     def hold(self, tensor: Tensor | None) -> None:
         """A weight or a buffer has got a module."""

@@ -14,7 +14,7 @@ from genzoo.parts import Dataset, Learned, Sampler
 from genzoo.progress import shown
 from genzoo.recipe import Recipe
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS, TERMS
-from genzoo.tracing import refuse_misfits, rehearse, trace
+from genzoo.tracing import refuse_large_batch, refuse_misfits, rehearse, rehearse_loss, trace
 from genzoo.training.config import TrainConfig
 from genzoo.training.preflight import refuse_settings
 
@@ -65,10 +65,13 @@ def build_parts(recipe: Recipe) -> Parts:
         samplers[config.name] = built
         if hasattr(built, "loss"):
             refuse_settings(settings_of(built))
+            rehearse_loss(built, config, traced, of_codes[config.name])
     refuse_misfits({f"samplers/{k}": v for k, v in samplers.items()}, traced.offers, recipe.model, shape)
     for metric in recipe.evaluation.metrics:
         make_metric(metric)
     refuse_many(recipe.evaluation.num_samples, traced.latent_shape, "evaluation.num_samples")
+    if not torch.cuda.is_available():
+        refuse_large_batch(recipe.model, shape, recipe.evaluation.batch_size, "evaluation.batch_size")
     return Parts(dataset, objective, terms, samplers)
 
 

@@ -7,13 +7,13 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from genzoo.budget import memory, within_memory
+from genzoo.budget import memory, refuse, within_memory
 from genzoo.config import Config, build, config_of, parts_in
 from genzoo.errors import TooLarge, UserError, reason
 from genzoo.files import size_of
 from genzoo.model import Model, ModelConfig, watched
-from genzoo.parts import CAPABILITIES, Pass, Shape
-from genzoo.registry import HEADS, KINDS, LATENTS, OBJECTIVES, TERMS, Registry
+from genzoo.parts import CAPABILITIES, Learned, Pass, Shape
+from genzoo.registry import HEADS, KINDS, LATENTS, OBJECTIVES, SAMPLERS, TERMS, Registry
 from genzoo.training.step import Step
 
 HEAVY = 2000  # what a pass keeps for the backward pass, in times the image's bytes, is hardly ever more
@@ -28,6 +28,7 @@ class Traced:
     offers: set[str]  # of genzoo.parts.CAPABILITIES
     codes: dict  # of a discrete latent: num_codes, and the grid of an image's codes, as samplers of them are built
     num_bytes: int  # of weights and buffers
+    largest: int  # bytes of the largest tensor of the pass
 
 
 def trace(config: ModelConfig, image_shape: Shape, num: int = 2) -> Traced:
@@ -89,7 +90,7 @@ def trace(config: ModelConfig, image_shape: Shape, num: int = 2) -> Traced:
                 message = error if isinstance(error, ValueError) else reason(error)
                 alone = " that come alone (train.batch_size / train.grad_accumulation is 1)" if num == 1 else ""
                 raise UserError(f"{part} fails on {images}{alone}: {message}") from error
-    return Traced(stages, model.latent_shape, offers, codes, budget.num_bytes)
+    return Traced(stages, model.latent_shape, offers, codes, budget.num_bytes, budget.largest)
 
 
 def rehearse(registry: Registry, configs: Iterable[Config], **wiring: Shape) -> None:
@@ -104,6 +105,24 @@ def rehearse(registry: Registry, configs: Iterable[Config], **wiring: Shape) -> 
         except UserError as error:
             if isinstance(error.__cause__, TooLarge):
                 raise
+
+
+def rehearse_loss(sampler: Learned, config: Config, traced: Traced, of_codes: dict) -> None:
+    """UserError for a sampler that learns by steps of more latents at once than the memory holds, on the meta device.
+
+    What cannot be run there is let pass.
+    """
+    options = sampler.settings
+    num = max(1, options["batch_size"] // options.get("grad_accumulation", 1))
+    shape, kind = (of_codes["grid"], torch.int32) if of_codes else (traced.latent_shape, torch.float32)
+    with torch.device("meta"), within_memory(traced.num_bytes), torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            other = build(SAMPLERS, config, latent_shape=traced.latent_shape, **of_codes)
+            other.loss(torch.zeros(num, *shape, dtype=kind), torch.zeros((), dtype=torch.int64))
+        except TooLarge as error:
+            raise UserError(f"samplers/{config.name}: {error}; lower batch_size ({num:,} latents at once)") from error
+        except Exception:  # it may ask for values, of which there are none here
+            return
 
 
 def capabilities(model: Model, made: Pass) -> set[str]:
@@ -240,6 +259,18 @@ def refuse_large_training(
             f"pass at least {size_of(images)}, and there are {size_of(memory())} of memory; lower train.batch_size, "
             "raise train.grad_accumulation, or make the model smaller (`genzoo recipes validate` shows its parts)"
         )
+
+
+def refuse_large_batch(config: ModelConfig, image_shape: Shape, num: int, place: str) -> None:
+    """UserError where `num` images at once, encoded or decoded on a CPU, cannot fit the memory, counted low.
+
+    Counted is the largest tensor of a pass alone. place: the option that says how many.
+    """
+    if 4 * prod(image_shape) * num * HEAVY < memory() / 2:
+        return
+    few, many = (trace(config, image_shape, size).largest for size in (2, 4))
+    refuse(max(4 * prod(image_shape), (many - few) // 2) * num, f"{place}: a tensor of {num:,} images at once",
+           f"lower {place}")  # fmt: skip
 
 
 def saved_bytes(step: Step, batch_size: int, image_shape: Shape) -> int:

@@ -94,6 +94,8 @@ def deep(options: str) -> str:
         ("model.prior={name: vamp, num_pseudo_inputs: 65536}", "priors/vamp", "num_pseudo_inputs (65536; default 64)"),
         ("terms=[{name: adversarial, critic: {name: mlp, hidden_dims: [65536, 65536]}}]", "encoders/mlp", "hidden_dims"),
         ("evaluation.num_samples=1000000000", "evaluation.num_samples", "make fewer"),
+        ("evaluation.batch_size=1000000", "evaluation.batch_size", "lower evaluation.batch_size"),
+        ("samplers=[{name: flow_matching, hidden_dim: 1024, batch_size: 1048576}]", "flow_matching", "lower batch_size"),
     ],
 )  # fmt: skip
 def test_what_is_larger_than_the_machine_is_refused_before_it_is_built(small, words, part, remedy):
@@ -118,6 +120,19 @@ def test_a_batch_that_no_memory_holds_is_refused(small):
     refuse_large_training(*where, 10**6, recomputed=True)
     with pytest.raises(UserError, match=r"1,000,000 images keep.*lower train.batch_size"):
         refuse_large_training(*where, 10**6, recomputed=False)
+
+
+def test_what_is_computed_at_once_counts_not_what_is_there_anyway(small):
+    """Batches that fit are let pass, and a part's own large weight is not multiplied by the batch."""
+    built("evaluation.batch_size=1000", "samplers=[{name: flow_matching, batch_size: 4096}]")
+    built("evaluation.batch_size=2000", "model.encoder={name: mlp, hidden_dims: [8192, 8192]}")  # 270 MB of weights
+
+
+def test_features_of_more_images_than_the_memory_holds_are_refused(small):
+    from genzoo.evaluation.extraction import Rows
+
+    with pytest.raises(UserError, match=r"1,280 features of 1,000,000 images.*score fewer"):
+        Rows(10**6, 1280)
 
 
 def test_weights_are_the_same_within_the_budget():

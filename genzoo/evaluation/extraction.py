@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from genzoo.budget import refuse
 from genzoo.evaluation.extractor import exact, is_released
 from genzoo.evaluation.images import Images
 from genzoo.evaluation.statistics import Known, cache_path, cached, write_statistics
@@ -46,6 +47,7 @@ class Rows:
     """All the features of n images, n dim."""
 
     def __init__(self, num: int, dim: int):
+        refuse(4 * num * dim, f"{dim:,} features of {num:,} images", "score fewer (evaluation.num_samples, --num)")
         self._rows = torch.zeros(num, dim)
 
     def add(self, index: slice | Tensor, features: Tensor) -> None:
