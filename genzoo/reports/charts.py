@@ -55,6 +55,20 @@ def lines(
     return _svg(alt, width, height, [*_axes(across, up, width, height, x_label), *marks])
 
 
+def points(
+    named: Sequence[tuple[str, float, float, int]], *, alt: str, x_label: str, width: int = 360, height: int = 190
+) -> Markup:
+    """A point for each (name, x, y, color), over one pair of axes."""
+    xs, ys = [x for _, x, _, _ in named], [y for _, _, y, _ in named]
+    across, up = Axis(min(xs), max(xs), LEFT, width - RIGHT), Axis(min(ys), max(ys), height - BOTTOM, TOP)
+    marks = [
+        f'<circle class="point c{color % NUM_COLORS}" cx="{across(x):.1f}" cy="{up(y):.1f}" r="5">'
+        f"<title>{escape(f'{name}: {number(y)} at {x_label} {number(x)}')}</title></circle>"
+        for name, x, y, color in named
+    ]
+    return _svg(alt, width, height, [*_axes(across, up, width, height, x_label), *marks])
+
+
 def bars(
     columns: Sequence[Bar],
     *,

@@ -7,13 +7,14 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from jinja2 import UndefinedError
+from markupsafe import Markup
 
 from genzoo.config import leaves
 from genzoo.errors import UserError
 from genzoo.evaluation.better import directions
 from genzoo.evaluation.ranking import Row, entries, rank
 from genzoo.reports import page
-from genzoo.reports.charts import number
+from genzoo.reports.charts import number, points
 from genzoo.reports.curves import curves
 from genzoo.reports.facts import Facts, status
 from genzoo.reports.pictures import Wall
@@ -55,6 +56,7 @@ def comparison(runs: Mapping[str, Facts], walls: Callable[[], tuple[list[Wall], 
             pictures_note=note,
             rows=[_row(row, list(runs)) for row in rows],
             spread=_spread(runs, rows),
+            plane=_plane(rows, colors),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, UndefinedError) as error:
         raise UserError(
@@ -106,6 +108,21 @@ def _row(row: Row, names: list[str]) -> dict[str, object]:
     few = any("few" in entry for entry in row.entries.values())
     direction = {True: "↓", False: "↑"}.get(directions({row.metric}).get(row.metric), "")
     return {"row": row, "cells": cells, "differs": differs, "direction": direction, "few": few}
+
+
+def _plane(rows: list[Row], colors: Mapping[str, int]) -> Markup | None:
+    """Rate against distortion, a point a run that has both; None for fewer than two runs, or other protocols."""
+    rate, distortion = (next((row for row in rows if row.metric == name), None) for name in ("rate", "distortion"))
+    if not rate or not distortion or rate.differs or distortion.differs:
+        return None
+    made = [(name, entry["value"], distortion.entries[name]["value"], colors[name])
+            for name, entry in rate.entries.items() if name in distortion.entries]  # fmt: skip
+    if len(made) < 2:
+        return None
+    alt = "Rate against distortion. " + " ".join(
+        f"{name}: {number(y)} at {number(x)} nats per image." for name, x, y, _ in made
+    )
+    return points(made, alt=alt, x_label="rate, nats per image")
 
 
 def _spread(runs: Mapping[str, Facts], rows: list[Row]) -> dict[str, object] | None:

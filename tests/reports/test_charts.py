@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from genzoo.reports.charts import MAX_POINTS, Bar, Series, bars, lines, nice, number, thinned
+from genzoo.reports.charts import MAX_POINTS, Bar, Series, bars, lines, nice, number, points, thinned
 
 FINITE = st.floats(-1e12, 1e12, allow_nan=False).map(lambda v: 0.0 if abs(v) < 1e-12 else v)
 NASTY = "<script>alert(\"1\")</script> & 'x' Ж\u202e"
@@ -28,6 +28,18 @@ def test_lines_are_well_formed_and_inside_the_axes(points):
     assert ElementTree.fromstring(str(svg)).get("aria-label") == NASTY
     assert all(node.text.startswith(NASTY) for node in tags(svg, "title"))
     assert not tags(svg, "script")
+
+
+@given(st.lists(st.tuples(FINITE, FINITE), min_size=1, max_size=20))
+def test_points_lie_as_their_numbers_do(pairs):
+    svg = points([(NASTY, *pair, k) for k, pair in enumerate(pairs)], alt=NASTY, x_label=NASTY)
+    places = [(float(node.get("cx")), float(node.get("cy"))) for node in tags(svg, "circle")]
+    assert len(places) == len(pairs) and not tags(svg, "script")
+    assert all(-0.1 <= across <= 360.1 and -0.1 <= up <= 190.1 for across, up in places)
+    for (x, y), (across, up) in zip(pairs, places, strict=True):
+        for (other_x, other_y), (other_across, other_up) in zip(pairs, places, strict=True):
+            assert x <= other_x or across >= other_across
+            assert y <= other_y or up <= other_up
 
 
 @given(st.lists(st.floats(1e-9, 1e9), min_size=2, max_size=30))

@@ -81,6 +81,28 @@ def test_ranks_stand_only_where_protocols_are_equal(copy, runs, compared):
     assert "prior, y" not in rows(page, "Spread over seeds"), "what was made differently has no spread either"
 
 
+def test_rate_and_distortion_are_a_point_a_run(copy, runs, compared):
+    def scored(rate, distortion, **protocol):
+        made = {"features": "", "generator": "model", "part": "y", **protocol}
+
+        def edit(metrics):
+            pairs = (("rate", rate), ("distortion", distortion))
+            metrics["scores"] += [{**made, "metric": name, "value": value} for name, value in pairs]
+
+        return edit
+
+    one, other = copy("split", scored(25.0, 0.03), "one"), copy("plain", scored(75.0, 0.01), "other")
+    page = compared(one, other, runs["again"])
+    dots = {attrs["class"]: attrs for attrs in page.all("circle") if attrs["class"].startswith("point")}
+    assert dots.keys() == {"point c0", "point c1"}, "a run without these scores has none"
+    assert float(dots["point c0"]["cx"]) < float(dots["point c1"]["cx"])
+    assert float(dots["point c0"]["cy"]) < float(dots["point c1"]["cy"])
+    assert "Rate against distortion" in page.text and "one: 0.03 at rate, nats per image 25" in page.text
+    strange = copy("plain", scored(75.0, 0.01, num_reference=5), "strange")
+    assert "Rate against distortion" not in compared(one, strange).text, "what was made differently"
+    assert "Rate against distortion" not in compared(runs["split"], runs["again"]).text
+
+
 def test_the_spread_is_over_runs_that_differ_in_the_seed_alone(runs, compared):
     page = compared(runs["split"], runs["again"], runs["plain"])
     values = [

@@ -10,6 +10,8 @@ from sklearn.mixture import GaussianMixture
 
 from genzoo.densities import StandardNormal
 from genzoo.errors import UserError
+from genzoo.preparation import build_parts
+from genzoo.recipe import read
 from genzoo.samplers.gmm import GMMSampler
 from genzoo.samplers.prior import PriorSampler
 
@@ -86,6 +88,48 @@ def test_gmm_takes_any_latent_shape(num_components, shape, covariance):
     sampler.fit(mean, mean, seed=0)
     z = sampler.sample(7, generator())
     assert z.shape == (7, *shape) and z.isfinite().all()
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+def test_gmm_by_position_is_a_mixture_at_each_and_knows_nothing_of_the_others(covariance):
+    """Channels that go together, positions that lie apart, and two halves of an image that are one coin."""
+    g = generator()
+    coin = torch.randint(2, (4000, 1, 1, 1), generator=g).float()
+    x = 6 * (coin - 0.5) + torch.tensor([[0.0, 100.0, 200.0]]) + 0.5 * torch.randn(4000, 2, 1, 3, generator=g)
+    sampler = gmm((2, 1, 3), num_components=2, covariance=covariance, by_position=True)
+    sampler.fit(x, torch.ones_like(x), seed=0)
+    z = sampler.sample(4000, generator(1))
+    assert z.shape == x.shape
+    for place in range(3):  # of each position the mixture is that of a plain gmm on it
+        alone = gmm((2,), num_components=2, covariance=covariance)
+        alone.fit(x[:, :, 0, place], torch.ones(4000, 2), seed=0)
+        for name, learned in alone.named_buffers():
+            if name != "num_fit":
+                assert torch.equal(sampler.get_buffer(name)[place], learned)
+    torch.testing.assert_close(z.mean(0), x.mean(0), atol=0.4, rtol=0)
+    torch.testing.assert_close(z.std(0), x.std(0), atol=0.1, rtol=0)
+    of_channels, of_places = (
+        [torch.corrcoef(a.flatten(1).T)[pair].item() for a in (x, z)] for pair in ((0, 3), (0, 1))
+    )
+    assert min(of_channels) > 0.9 and of_places[0] > 0.9 and abs(of_places[1]) < 0.1
+    fresh = gmm((2, 1, 3), num_components=2, covariance=covariance, by_position=True)
+    fresh.load_state_dict(load(save(sampler.state_dict())))
+    assert torch.equal(fresh.sample(9, generator()), sampler.sample(9, generator()))
+    assert sampler.protocol["by_position"] is True and "by_position" not in alone.protocol
+
+
+def test_gmm_by_position_is_for_maps_and_says_so_before_any_data():
+    with pytest.raises(UserError, match=r"samplers/gmm needs a latent map, .*; latents/gaussian has none"):
+        build_parts(read("vae_digits", ["samplers=[{name: gmm, by_position: true}]"]))
+    with pytest.raises(ValueError, match="by_position is for maps c h w"):
+        gmm((6,), by_position=True)
+
+
+def test_gmm_says_what_it_fits(clusters, caplog):
+    caplog.set_level("INFO")
+    gmm(num_components=2, max_fit=500).fit(clusters, torch.ones_like(clusters), seed=0)
+    assert "samplers/gmm: 1 mixture of 2 Gaussians in 3 dimensions, 26 numbers; up to 100 rounds of EM" in caplog.text
+    assert caplog.text.strip().endswith("on 500 posteriors")
 
 
 def test_gmm_survives_latents_that_never_move():
