@@ -6,6 +6,7 @@ A program that a study asks `after` a run, so that what is scored already stays.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from finished import Finished
@@ -16,7 +17,7 @@ from genzoo.evaluation.evaluate import evaluate
 from genzoo.registry import METRICS
 
 
-def scores(folder: Path, images: int, draws: int, also: list[str]) -> list[dict]:
+def scores(folder: Path, images: int, draws: int, also: Sequence[str] = ()) -> list[dict]:
     run = Finished(folder)
     named = [{"name": "nll", "num_draws": draws}, *({"name": name} for name in also)]
     metrics = [parse(part(METRICS), one, one["name"]) for one in named]
