@@ -68,6 +68,8 @@ def load_sampler(run: Path, recipe: Recipe, name: str, sampler: Sampler, data: s
         if about.get("sha256") != _digest(about.get("fitted", ""), tensors):
             raise ValueError("it changed since it was written")
         fitted = json.loads(about["fitted"])
+        own = parse(part(SAMPLERS), fitted["options"], str(file))  # an option that came later was at its default
+        fitted |= {"options": own.model_dump(mode="json")}
         if fitted != _fitted(run, recipe, name, fitted.get("data") if data is None else data):
             return False
         sampler.load_state_dict(tensors)
