@@ -110,8 +110,7 @@ class Budget(TorchFunctionMode):
                 self._fits(planned, psutil.virtual_memory().available, "others have left")
         made = func(*args, **kwargs)
         if isinstance(made, Tensor) and made.is_meta and not is_lazy(made):
-            self._fits(made, memory(), "there are")
-            self.largest = max(self.largest, made.untyped_storage().nbytes() if made.layout is torch.strided else 0)
+            self.largest = max(self.largest, self._fits(made, memory(), "there are"))
         return made
 
     def work(self, made: object = None) -> None:
@@ -136,7 +135,10 @@ class Budget(TorchFunctionMode):
         if self.num_bytes > memory():
             raise TooLarge(f"weights and buffers are more than the {size_of(memory())} of memory that there are")
 
-    def _fits(self, tensor: Tensor, limit: int, there_are: str) -> None:
-        if tensor.layout is torch.strided and (num := tensor.untyped_storage().nbytes()) > limit:
+    def _fits(self, tensor: Tensor, limit: int, there_are: str) -> int:
+        """Its bytes."""
+        num = tensor.untyped_storage().nbytes() if tensor.layout is torch.strided else 0
+        if num > limit:
             shape = " x ".join(map(str, tensor.shape))
             raise TooLarge(f"a tensor of {shape} is {size_of(num)}, and {there_are} {size_of(limit)} of memory")
+        return num

@@ -110,7 +110,7 @@ class Claim(Strict):
     less: Filter
     than: Filter
     each: list[str] = Field([], description="dimensions: a verdict of its own for each value")
-    answers: str = Field("", description="a question, which the page's first paragraph answers by the verdicts")
+    answers: str = Field("", description="a question, which the head of the page answers by the verdicts")
 
 
 class Pictures(Strict):

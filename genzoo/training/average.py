@@ -27,8 +27,6 @@ class Average:
     def update(self, step: int) -> None:
         """Take in the weights after optimizer step `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(
-            self._averages, self._weights, 1 - decay
-        )  # as swa_utils does, less its checks at every step
+        torch._foreach_lerp_(self._averages, self._weights, 1 - decay)  # as swa_utils does, less its checks each time
         for average, current in self._counters:
             average.copy_(current)

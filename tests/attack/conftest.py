@@ -31,7 +31,6 @@ class Attack:
 
     def __init__(self, root: Path):
         self.root, self.worker = root, None
-        self.counts: Counter[str] = Counter()
         self.kinds: dict[str, Counter[str]] = {}
         self.faults: dict[str, str] = {}
 

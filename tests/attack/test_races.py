@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -61,26 +62,26 @@ def together(one: Callable[[], None], other: Callable[[], None], delay: float) -
 
 
 def assail(attack, finished: Path, sound: Path, num: int, seed: int) -> None:
-    rng, rival, folder = random.Random(seed), type(attack)(attack.root), attack.root / "case"
+    rng, folder = random.Random(seed), attack.root / "case"
     names = list(races(finished, sound, folder))
-    for k in range(num):
-        name, delay = names[k % len(names)], rng.choice([-1, 1]) * rng.random() ** 3 / 2  # seconds, often hardly any
-        for copied in (finished, sound / "images"):
-            shutil.copytree(copied, folder / copied.name)
-        one, other, after = races(finished, sound, folder)[name]
-        answers: list[dict] = []
-        together(
-            lambda: answers.extend(attack.ask([command]) for command in one),  # noqa: B023
-            lambda: answers.extend(rival.ask([command]) for command in other),  # noqa: B023
-            delay,
-        )
-        last = attack.ask(after)
-        faults = [answer["text"] for answer in answers if answer["outcome"] == "fault"]
-        faults += [f"afterwards: {last['text']}"] if last["outcome"] != "accepted" else []
-        attack.count("races", f"{name}, {delay:+.3f} s", "fault" if faults else last["outcome"], "\n".join(faults))
-        attack.kinds["races"].update(answer["outcome"] for answer in answers if answer["outcome"] == "refused")
-        shutil.rmtree(folder)
-    rival.close()
+    with closing(type(attack)(attack.root)) as rival:
+        for k in range(num):
+            name, delay = names[k % len(names)], rng.choice([-1, 1]) * rng.random() ** 3 / 2  # s, often hardly any
+            where = f"{name}, {delay:+.3f} s"
+            for copied in (finished, sound / "images"):
+                shutil.copytree(copied, folder / copied.name)
+            one, other, after = races(finished, sound, folder)[name]
+            answers: list[dict] = []
+            together(
+                lambda: answers.extend(attack.ask([command]) for command in one),  # noqa: B023
+                lambda: answers.extend(rival.ask([command]) for command in other),  # noqa: B023
+                delay,
+            )
+            for answer in answers:
+                attack.count("of two", where, answer["outcome"], answer["text"])
+            last = attack.ask(after)
+            attack.count("then", where, "accepted" if last["outcome"] == "accepted" else "fault", last["text"])
+            shutil.rmtree(folder)
     assert not attack.told(), f"{attack.report()}\n{attack.told()}"
 
 
