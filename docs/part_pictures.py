@@ -27,7 +27,10 @@ import genzoo
 from genzoo.config import build, parse, part
 from genzoo.registry import DATASETS, DECODERS, ENCODERS, KINDS, METRICS, SAMPLERS
 
-ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+from finished import Finished
+from likelihood import scores
+
 # part -> the arm of benchmarks/zoo.yaml that has it, or the recipe and edits of a short run
 STEPS = ["train.steps=300", "train.checkpoint_every=300", "train.schedule.warmup_steps=50", "report=false",
          "samplers=[{name: gmm, num_components: 10}]", "evaluation.metrics=[]"]  # fmt: skip
@@ -62,23 +65,18 @@ def of_run(runs: Path, name: str) -> tuple[Picture, str]:
         if not (folder / "metrics.json").is_file():
             command = [sys.executable, "-m", "genzoo", "run", made[0], *STEPS, *made[1:], "--out", str(folder)]
             subprocess.run(command, check=True, cwd=runs)
-    model = genzoo.load(folder)
-    x = test_images(folder, 10)
-    with torch.no_grad():
-        composition = model.decode(model.encode(x).mean)
+    run = Finished(folder)
+    x = floats(run.splits["test"][:10])
+    composition = run.model.reconstruct(x)
     rows = {"test images": x, **composition.parts, "reconstructions": composition.image}
     sampler = next(one for one in SAMPLERS_OF if (folder / "panels" / f"{one}.png").is_file())
     rows[f"samples of {sampler}"] = samples(folder, sampler, 10)
     return sheet(list(rows.values())), f"Rows: {', '.join(rows)}; {about}."
 
 
-def test_images(folder: Path, num: int) -> Tensor:
-    from genzoo.preparation import build_parts, prepare_splits
-    from genzoo.run_folder import RunFolder
-
-    recipe = RunFolder(folder).recipe()
-    test = prepare_splits(build_parts(recipe), recipe)["test"].images
-    return torch.from_numpy(np.ascontiguousarray(test[:num])).permute(0, 3, 1, 2).float() / 255
+def floats(rows: np.ndarray) -> Tensor:
+    """uint8 b h w c -> b c h w in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(rows)).permute(0, 3, 1, 2).float() / 255
 
 
 def samples(folder: Path, sampler: str, num: int) -> Tensor:
@@ -86,20 +84,19 @@ def samples(folder: Path, sampler: str, num: int) -> Tensor:
         words = [str(folder), "--num", str(num), "--out", f"{out}/samples", "--sampler", sampler]
         subprocess.run([sys.executable, "-m", "genzoo", "sample", *words], check=True, stdout=subprocess.DEVNULL)
         images = [np.atleast_3d(np.asarray(Image.open(file))) for file in sorted(Path(out, "samples").glob("*.png"))]
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    return floats(np.stack(images))
 
 
 def of_data(runs: Path, name: str) -> tuple[Picture, str]:
     if name == "mnist":
-        x = test_images(runs / "mnist" / "vae_seed=0", 20)
+        x = floats(Finished(runs / "mnist" / "vae_seed=0").splits["test"][:20])
         return sheet([x[:10], x[10:]]), "The first twenty test images, at 32x32."
     dataset = build(DATASETS, parse(part(DATASETS), {"name": name}, name))
     batches = dataset.read("train")
     rows = next(batches)
     while len(rows) < 20:
         rows = np.concatenate([rows, next(batches)])
-    rows = rows[:20]
-    x = torch.from_numpy(np.ascontiguousarray(rows)).permute(0, 3, 1, 2).float() / 255
+    x = floats(rows[:20])
     return sheet([x[:10], x[10:]]), "The first twenty training images."
 
 
@@ -142,9 +139,9 @@ def skeleton(name: str) -> tuple[nn.Module, Tensor]:
         return net, torch.zeros(2, 3, 299, 299)
     import timm
 
-    config = parse(part(KINDS["features"]), {"name": name}, name)
     from genzoo.features.clip import MODEL
 
+    config = parse(part(KINDS["features"]), {"name": name}, name)
     named = {"clip": MODEL, "efficientnet_lite0": "tf_efficientnet_lite0"}
     net = timm.create_model(named.get(name) or config.model, num_classes=0)
     size = net.pretrained_cfg["input_size"][-1]
@@ -248,9 +245,6 @@ CONTINUOUS, DISCRETE = ("vae", "iwae", "tc", "dip", "wae", "vamp", "mog"), ("vq"
 
 def of_model_metric(runs: Path, name: str) -> tuple[Picture, str]:
     """Of the families of the zoo that have it."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    from likelihood import scores
-
     found: dict[str, dict[str, float]] = {}
     for family in DISCRETE if name == "codebook" else CONTINUOUS:
         for score in scores(runs / "mnist" / f"{family}_seed=0", 360, 64, [] if name == "nll" else [name]):
