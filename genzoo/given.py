@@ -1,4 +1,4 @@
-"""Images that a user gives to a trained model: any folder, zip or file, an .npz, a dataset's split; at its size."""
+"""Images that a user gives to a trained model: any folder, zip or file, an array, a dataset's split; at its size."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from genzoo.data.size import central
 from genzoo.data.square import decode_all
 from genzoo.errors import UserError
 from genzoo.evaluation.statistics import Known
@@ -39,29 +40,20 @@ def given(name: str, shape: Shape) -> Given:
     channels, height, width = shape
     processing = f"central {width}:{height}, bicubic to {width}x{height}, {MODES.get(channels, f'{channels} channels')}"
     path = Path(name).expanduser()
-    if path.suffix != ".npz" and not is_run(name) and (path.is_dir() or path.is_file()):
+    if path.suffix not in (".npy", ".npz") and not is_run(name) and (path.is_dir() or path.is_file()):
         if path.suffix.lower() in SUFFIXES and path.is_file():
             files, names = [Encoded(str(path), path.read_bytes())], [path.name]
         else:
             tree = Tree(path, SUFFIXES)
             tree.refuse_empty()
             files, names = list(tree.files(tree.names)), tree.names
-        decoded = partial(decode_all, files, shape, crop=partial(central, height, width))
-        return Given(unique(names), lambda size: _batches(decoded(), size), processing)
+        return Given(unique(names), lambda size: _batches(decode_all(files, shape), size), processing)
     images = side(name)
     if isinstance(images, Known):
         raise UserError(f"{name} holds statistics, no images")
     rows = partial(images.read, np.arange(images.num))
     names = [f"{k:06d}" for k in range(images.num)]
     return Given(names, lambda size: _batches((_fit(image, shape)[None] for image in rows()), size), processing)
-
-
-def central(height: int, width: int, given_width: int, given_height: int) -> tuple[int, int, int, int]:
-    """The largest box (left, upper, right, lower) of the proportions height x width in the middle of an image."""
-    w = min(given_width, max(1, round(given_height * width / height)))
-    h = min(given_height, max(1, round(given_width * height / width)))
-    left, upper = (given_width - w) // 2, (given_height - h) // 2
-    return left, upper, left + w, upper + h
 
 
 def unique(names: list[str]) -> list[str]:
@@ -79,8 +71,7 @@ def _fit(image: np.ndarray, shape: Shape) -> np.ndarray:
     channels, height, width = shape
     made = Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image)
     made = made if made.mode == MODES[channels] else made.convert(MODES[channels])
-    box = central(height, width, made.width, made.height)
-    made = made.crop(box).resize((width, height), Image.Resampling.BICUBIC)
+    made = made.crop(central(shape)(made.width, made.height)).resize((width, height), Image.Resampling.BICUBIC)
     return np.asarray(made).reshape(height, width, channels)
 
 

@@ -1,20 +1,21 @@
 """What a recipe needs before its first step: parts that are built and found to fit, and prepared splits."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from genzoo.budget import within_memory
-from genzoo.config import build, parse
+from genzoo.config import Config, build, parse
 from genzoo.data.store import Split, prepare
 from genzoo.errors import UserError
-from genzoo.parts import Dataset, Learned, Sampler
+from genzoo.parts import Dataset, Learned, Sampler, Shape
 from genzoo.progress import shown
 from genzoo.recipe import Recipe
 from genzoo.registry import DATASETS, OBJECTIVES, SAMPLERS, TERMS
-from genzoo.tracing import refuse_large_batch, refuse_misfits, rehearse, rehearse_loss, trace
+from genzoo.tracing import Traced, refuse_large_batch, refuse_misfits, rehearse, rehearse_loss, trace
 from genzoo.training.config import TrainConfig
 from genzoo.training.preflight import refuse_settings
 
@@ -41,38 +42,49 @@ def build_parts(recipe: Recipe) -> Parts:
     shape = dataset.image_shape
     num = recipe.train.batch_size // recipe.train.grad_accumulation
     traced = trace(recipe.model, shape, max(1, min(2, num)))
-    of_codes = {
-        config.name: traced.codes if getattr(SAMPLERS.get(config.name), "learns", "") == "codes" else {}
-        for config in recipe.samplers
-    }
     with within_memory(traced.num_bytes):
         for registry, configs in ((OBJECTIVES, [recipe.objective]), (TERMS, recipe.terms)):
             rehearse(registry, configs, image_shape=shape)
-        for config in recipe.samplers:
-            rehearse(SAMPLERS, [config], latent_shape=traced.latent_shape, **of_codes[config.name])
     torch.manual_seed(recipe.seed)
     objective = build(OBJECTIVES, recipe.objective, image_shape=shape)
     terms = {config.name: build(TERMS, config, image_shape=shape) for config in recipe.terms}
     users = {f"objectives/{recipe.objective.name}": objective}
     users |= {f"terms/{name}": term for name, term in terms.items()}
-    users |= {f"samplers/{config.name}": SAMPLERS.get(config.name) for config in recipe.samplers}
     refuse_misfits(users, traced.offers, recipe.model, shape)
-    users = {f"samplers/{config.name}": config for config in recipe.samplers}  # what options decide
-    refuse_misfits(users, traced.offers, recipe.model, shape)
-    samplers = {}
+    samplers = build_samplers(recipe, traced, shape)
     for config in recipe.samplers:
-        built = build(SAMPLERS, config, latent_shape=traced.latent_shape, **of_codes[config.name])
-        samplers[config.name] = built
-        if hasattr(built, "loss"):
-            refuse_settings(settings_of(built))
-            rehearse_loss(built, config, traced, of_codes[config.name])
-    refuse_misfits({f"samplers/{k}": v for k, v in samplers.items()}, traced.offers, recipe.model, shape)
+        if hasattr(sampler := samplers[config.name], "loss"):
+            refuse_settings(settings_of(sampler))
+            rehearse_loss(sampler, config, traced, _codes(config, traced))
     for metric in recipe.evaluation.metrics:
         make_metric(metric)
     refuse_many(recipe.evaluation.num_samples, traced.latent_shape, "evaluation.num_samples")
     if not torch.cuda.is_available():
         refuse_large_batch(recipe.model, shape, recipe.evaluation.batch_size, "evaluation.batch_size")
     return Parts(dataset, objective, terms, samplers)
+
+
+def build_samplers(recipe: Recipe, traced: Traced, image_shape: Shape) -> dict[str, Sampler]:
+    """The samplers of a recipe, unfitted, by name. UserError for one that does not go with the model."""
+    wiring = {one.name: {"latent_shape": traced.latent_shape, **_codes(one, traced)} for one in recipe.samplers}
+
+    def refuse(users: Iterable[object]) -> None:
+        named = {f"samplers/{name}": user for name, user in zip(wiring, users, strict=True)}
+        refuse_misfits(named, traced.offers, recipe.model, image_shape)
+
+    with within_memory(traced.num_bytes):
+        for config in recipe.samplers:
+            rehearse(SAMPLERS, [config], **wiring[config.name])
+    refuse(SAMPLERS.get(config.name) for config in recipe.samplers)
+    refuse(recipe.samplers)  # what options decide
+    made = {config.name: build(SAMPLERS, config, **wiring[config.name]) for config in recipe.samplers}
+    refuse(made.values())
+    return made
+
+
+def _codes(config: Config, traced: Traced) -> dict:
+    """What a sampler of codes is built with besides."""
+    return traced.codes if getattr(SAMPLERS.get(config.name), "learns", "") == "codes" else {}
 
 
 def settings_of(sampler: Learned) -> TrainConfig:

@@ -15,7 +15,6 @@ from genzoo.evaluation.evaluate import evaluate
 from genzoo.evaluation.work import Work
 from genzoo.fitted import Kept
 from genzoo.launch import Launch, launched
-from genzoo.loading import loaded
 from genzoo.model import Model
 from genzoo.preparation import Parts, build_parts, prepare_splits
 from genzoo.progress import shown
@@ -33,6 +32,8 @@ def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = (), plugins: S
 
     Of several processes (`torchrun`, `accelerate launch`), which share the images, all but the main one return None.
     """
+    from genzoo.loading import loaded
+
     run = RunFolder(folder)
     for word in overrides:
         if not word.startswith(("evaluation.", "samplers", "data.root")):

@@ -5,14 +5,17 @@ from pathlib import Path
 
 import torch
 
+from genzoo.config import build
 from genzoo.errors import UserError
 from genzoo.evaluation.generate import protocol_of, samples
 from genzoo.evaluation.work import Work
 from genzoo.files import check_writable
 from genzoo.fitted import load_sampler, with_sampler
 from genzoo.loading import loaded
-from genzoo.preparation import build_parts
+from genzoo.preparation import build_samplers
+from genzoo.registry import DATASETS
 from genzoo.run_folder import RunFolder
+from genzoo.tracing import trace
 
 
 def sample(
@@ -49,7 +52,8 @@ def drawn(
     run = RunFolder(folder)
     recipe = run.recipe(plugins=plugins)
     recipe = with_sampler(run.path, recipe, sampler) if sampler else recipe
-    samplers = build_parts(recipe).samplers
+    image_shape = build(DATASETS, recipe.data).image_shape
+    samplers = build_samplers(recipe, trace(recipe.model, image_shape), image_shape)
     name = sampler or next(iter(samplers))
     if name not in samplers:
         raise UserError(f"run {folder} has no sampler '{name}' (its recipe names: {', '.join(samplers)})")

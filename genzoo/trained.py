@@ -9,7 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from genzoo.errors import UserError
+from genzoo.evaluation import generate
 from genzoo.evaluation.images import quantize
+from genzoo.evaluation.work import Work
 from genzoo.files import check_writable, replacing
 from genzoo.given import Given, given
 from genzoo.images.arrays import open_arrays
@@ -108,13 +110,13 @@ def decode(
     model = load(folder, plugins=plugins)
     z, names = _latents(latents, model)
     _new_folder(out)
-    device = next(model.parameters()).device
-    for start in range(0, len(z), BATCH):
-        made = _parts(model.decode(z[start : start + BATCH].to(device)), parts)
-        for part, pixels in {part: _pixels(v) for part, v in made.items()}.items():
-            for k, image in enumerate(pixels):
-                _save(image, (out if len(made) == 1 else out / part) / f"{names[start + k]}.png")
-        progress("decode", min(start + BATCH, len(z)), len(z))
+    work = Work(next(model.parameters()).device, BATCH)
+    for rows, composition in generate.decode(model, z, work):
+        made = {part: _pixels(v) for part, v in _parts(composition, parts).items()}
+        for part, pixels in made.items():
+            for name, image in zip(names[rows], pixels, strict=True):
+                _save(image, (out if len(made) == 1 else out / part) / f"{name}.png")
+        progress("decode", min(rows.stop, len(z)), len(z))
     return len(z)
 
 

@@ -10,7 +10,8 @@ from hypothesis import given as tried
 from hypothesis import strategies as st
 from PIL import Image
 
-from genzoo.given import central, given, unique
+from genzoo.data.size import central
+from genzoo.given import given, unique
 from genzoo.loading import load
 
 
@@ -51,7 +52,7 @@ def opened(path):
 
 @tried(st.integers(1, 300), st.integers(1, 300), st.integers(1, 900), st.integers(1, 900))
 def test_the_central_box_has_the_proportions_and_is_the_largest(height, width, w, h):
-    left, upper, right, lower = central(height, width, w, h)
+    left, upper, right, lower = central((3, height, width))(w, h)
     assert 0 <= left < right <= w and 0 <= upper < lower <= h
     assert right - left == w or lower - upper == h, "it touches two sides"
     assert abs((right - left) - (lower - upper) * width / height) <= max(1, width / height)
@@ -79,7 +80,8 @@ def test_every_way_of_giving_the_same_images_is_the_same(tmp_path):
         for file in folder.iterdir():
             archive.write(file, file.name)
     np.savez(tmp_path / "images.npz", images=images)
-    for name in ("folder", "images.zip", "images.npz"):
+    np.save(tmp_path / "images.npy", images.transpose(0, 3, 1, 2) / 255)
+    for name in ("folder", "images.zip", "images.npz", "images.npy"):
         assert (read_all(given(str(tmp_path / name), (3, 32, 32))) == images).all()
     one = given(str(folder / "3.png"), (3, 32, 32))
     assert one.names == ["3"] and (read_all(one) == images[3:4]).all()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.evaluation.drawing import NUM_GRID, color_map
+from genzoo.evaluation.generate import decode, encode, evaluating
 from genzoo.evaluation.generate import draw as draw_latents
-from genzoo.evaluation.generate import encode, evaluating
 from genzoo.evaluation.images import Spread, quantize, read
 from genzoo.evaluation.work import Work
 from genzoo.parts import Composition, Sampler
@@ -138,8 +138,8 @@ def traversal(model: nn.Module, images: np.ndarray, start: Tensor) -> tuple[list
 
 
 def decoded(model: nn.Module, z: Tensor) -> Composition:
-    """model.decode in batches."""
-    made = [model.decode(latents) for latents in z.split(BATCH)]
+    """What z becomes, whole."""
+    made = [composition for _, composition in decode(model, z, Work(z.device, BATCH))]
     return Composition(
         torch.cat([one.image for one in made]),
         {name: torch.cat([one.branches[name] for one in made]) for name in made[0].branches},
