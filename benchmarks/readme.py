@@ -10,16 +10,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "training.md", RESULTS / "README.md")
 MARKS = re.compile(r"(<!-- (\w+): [^\n]*-->\n).*?(<!-- end of \2 -->)", re.DOTALL)
-COLUMNS = [
-    ("vae_mnist_cpu", "y", "VAE"),
-    *(("svae_mnist_cpu", part, f"Split {part}") for part in ("y", "y1", "y2", "mix")),
-]
 FAMILIES = {"vae": "", "split": "Split VAE, ", "vq": "VQ-VAE, "}  # before the network's size
-MEASURES = {"fd": (1, ".1f"), "kid": (1000, ".2f"), "precision": (1, ".3f"), "recall": (1, ".3f")}  # factor, digits
-
-
-def runs() -> dict[str, dict]:
-    return {name: read(f"{name}/metrics.json") for name in ("vae_mnist_cpu", "svae_mnist_cpu")}
 
 
 def read(name: str) -> dict:
@@ -30,61 +21,6 @@ def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
     """The first column is text, the others are numbers."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return ["| " + " | ".join(line) + " |" for line in lines]
-
-
-def values(metric: str) -> dict[tuple[str, str, str], float]:
-    """(run, generator, part) -> value."""
-    return {
-        (name, entry["generator"], entry["part"]): entry["value"]
-        for name, run in runs().items()
-        for entry in run["scores"]
-        if entry["metric"] == metric
-    }
-
-
-def scores(metric: str, title: str) -> list[str]:
-    """Generators down, images across, and as the last row real images scored in the samples' place."""
-    factor, digits = MEASURES[metric]
-    found = values(metric)
-    rows = [
-        [generator, *(f"{factor * found[name, generator, part]:{digits}}" for name, part, _ in COLUMNS)]
-        for generator in dict.fromkeys(generator for _, generator, _ in found)
-    ]
-    floor = next(entry["value"] for entry in read("mnist_floor.json")["scores"] if entry["metric"] == metric)
-    rows.append(["training images", f"{factor * floor:{digits}}", *[""] * (len(COLUMNS) - 1)])
-    return markdown([title, *(title for _, _, title in COLUMNS)], rows)
-
-
-def best_samplers() -> str:
-    """The sampler of the lowest fd in each column."""
-    found = values("fd")
-    samplers = dict.fromkeys(generator for _, generator, _ in found if generator != "reconstruction")
-    best = [(title, min(samplers, key=lambda generator: found[name, generator, part])) for name, part, title in COLUMNS]
-    return ", ".join(f"{sampler} ({title})" for title, sampler in best)
-
-
-def results() -> list[str]:
-    made = runs()
-    about = made["svae_mnist_cpu"]["scores"][0]
-    facts = []
-    for name, title in (("vae_mnist_cpu", "VAE"), ("svae_mnist_cpu", "Split VAE")):
-        train, latent = made[name]["train"], made[name]["latent"]
-        facts.append(
-            f"{title}: {train['num_parameters']:,} parameters, reconstruction MSE {train['reconstruction_mse']:.4f} "
-            f"per pixel at {train['kl']:.1f} nats per image in the last epoch, "
-            f"{latent['inactive_by_mean_variance']} of {latent['num_latents']} latents inactive"
-        )
-    facts.append(f"the split is {made['svae_mnist_cpu']['split']['kind']}")
-    counts = f"{about['num_samples']:,} samples against {about['num_reference']:,} test images."
-    best = f"Lowest fd among the samplers: {best_samplers()}."
-    return [*scores("fd", "fd, EfficientNet-Lite0"), "", f"{counts} {best} " + "; ".join(facts) + "."]
-
-
-def others() -> list[str]:
-    lines = []
-    for metric, title in (("kid", "1000 x KID"), ("precision", "precision"), ("recall", "recall")):
-        lines += [*scores(metric, title), ""]
-    return lines[:-1]
 
 
 def training() -> list[str]:
@@ -178,7 +114,7 @@ def fid() -> list[str]:
     return [*markdown(head, rows), "", f"{about}medians of {measured['rounds']} rounds."]
 
 
-TABLES = {"results": results, "speed": speed, "others": others, "training": training, "options": options, "fid": fid}
+TABLES = {"speed": speed, "training": training, "options": options, "fid": fid}
 
 
 def written(text: str) -> str:
