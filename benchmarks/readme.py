@@ -114,7 +114,16 @@ def fid() -> list[str]:
     return [*markdown(head, rows), "", f"{about}medians of {measured['rounds']} rounds."]
 
 
-TABLES = {"speed": speed, "training": training, "options": options, "fid": fid}
+def explorer() -> list[str]:
+    found = read("explorer.json")
+    rows = [
+        [f"{one['run']}, {one['height']}x{one['width']}", *(f"{one[key]:.0f}" for key in ("median_ms", "p95_ms"))]
+        for one in found
+    ]
+    return markdown([f"cpu, {found[0]['cores']} cores", "median, ms", "95 of 100 below, ms"], rows)
+
+
+TABLES = {"explorer": explorer, "speed": speed, "training": training, "options": options, "fid": fid}
 
 
 def written(text: str) -> str:
