@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,12 +22,15 @@ from genzoo.training.preflight import refuse_settings
 
 @dataclass
 class Parts:
-    """A recipe whose parts have been built and found to fit, before any data is read."""
+    """A recipe whose parts have been built and found to fit, before any data is read.
+
+    objective: None, and terms: none, where a trained model is only used.
+    """
 
     dataset: Dataset
-    objective: torch.nn.Module
-    terms: dict[str, torch.nn.Module]
     samplers: dict[str, Sampler]
+    objective: torch.nn.Module | None = None
+    terms: dict[str, torch.nn.Module] = field(default_factory=dict)
 
 
 def build_parts(recipe: Recipe) -> Parts:
@@ -35,9 +38,6 @@ def build_parts(recipe: Recipe) -> Parts:
 
     Random first weights, such as a critic's, are those of the recipe's seed.
     """
-    from genzoo.evaluation.generate import refuse_many
-    from genzoo.evaluation.scorer import make_metric
-
     dataset = build(DATASETS, recipe.data)
     shape = dataset.image_shape
     num = recipe.train.batch_size // recipe.train.grad_accumulation
@@ -51,6 +51,25 @@ def build_parts(recipe: Recipe) -> Parts:
     users = {f"objectives/{recipe.objective.name}": objective}
     users |= {f"terms/{name}": term for name, term in terms.items()}
     refuse_misfits(users, traced.offers, recipe.model, shape)
+    return Parts(dataset, _samplers_and_scores(recipe, traced, shape), objective, terms)
+
+
+def build_used(recipe: Recipe) -> Parts:
+    """What a trained model is used with: neither objective nor terms, which may ask for weights that only steps need.
+
+    UserError as of `build_parts`.
+    """
+    dataset = build(DATASETS, recipe.data)
+    shape = dataset.image_shape
+    return Parts(dataset, _samplers_and_scores(recipe, trace(recipe.model, shape), shape))
+
+
+def _samplers_and_scores(recipe: Recipe, traced: Traced, shape: Shape) -> dict[str, Sampler]:
+    """The samplers, by name; UserError also for metrics and numbers of images that cannot be."""
+    from genzoo.evaluation.generate import refuse_many
+    from genzoo.evaluation.scorer import make_metric
+
+    torch.manual_seed(recipe.seed)  # as in the run, so in a later evaluation of it
     samplers = build_samplers(recipe, traced, shape)
     for config in recipe.samplers:
         if hasattr(sampler := samplers[config.name], "loss"):
@@ -61,7 +80,7 @@ def build_parts(recipe: Recipe) -> Parts:
     refuse_many(recipe.evaluation.num_samples, traced.latent_shape, "evaluation.num_samples")
     if not torch.cuda.is_available():
         refuse_large_batch(recipe.model, shape, recipe.evaluation.batch_size, "evaluation.batch_size")
-    return Parts(dataset, objective, terms, samplers)
+    return samplers
 
 
 def build_samplers(recipe: Recipe, traced: Traced, image_shape: Shape) -> dict[str, Sampler]:

@@ -8,17 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from genzoo.config import build
 from genzoo.data.store import Split
 from genzoo.errors import UserError
 from genzoo.evaluation.drawing import write_panels
 from genzoo.evaluation.evaluate import evaluate
+from genzoo.evaluation.scorer import model_metrics
 from genzoo.evaluation.work import Work
 from genzoo.fitted import Kept
 from genzoo.launch import Launch, launched
 from genzoo.model import Model
-from genzoo.preparation import Parts, build_parts, prepare_splits
+from genzoo.preparation import Parts, build_used, prepare_splits
 from genzoo.progress import shown
 from genzoo.recipe import Recipe
+from genzoo.registry import OBJECTIVES
 from genzoo.run_folder import RunFolder
 from genzoo.stage_two import fit_samplers
 
@@ -45,7 +48,9 @@ def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = (), plugins: S
         if not os.access(run.path, os.W_OK):
             raise UserError(f"{run} cannot be written; score a copy of it")
         run.refuse_strange_files()
-        parts = build_parts(recipe)
+        parts = build_used(recipe)
+        if model_metrics(recipe.evaluation.metrics):  # which may ask what was charged
+            parts.objective = build(OBJECTIVES, recipe.objective, image_shape=parts.dataset.image_shape)
         with launch.first("prepared"):
             splits = prepare_splits(parts, recipe)
         with run.locked() if launch.is_main else nullcontext():
@@ -87,7 +92,7 @@ def score(
         together = replace(together, progress=report)
         made = evaluate(
             model, samplers, images, recipe.evaluation, seed=seed, work=together, skipped=skipped,
-            objective=parts.objective.to(device).eval(),
+            objective=parts.objective if parts.objective is None else parts.objective.to(device).eval(),
         )  # fmt: skip
     if not launch.is_main:
         return None

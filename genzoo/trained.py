@@ -18,7 +18,7 @@ from genzoo.images.arrays import open_arrays
 from genzoo.loading import load
 from genzoo.model import Model
 from genzoo.parts import Composition
-from genzoo.preparation import build_parts, prepare_splits
+from genzoo.preparation import build_used, prepare_splits
 from genzoo.progress import Progress, silent
 from genzoo.run_folder import RunFolder
 from genzoo.sampling import drawn
@@ -129,7 +129,7 @@ def panels(folder: Path, out: Path | None = None, *, part: str = "y", plugins: S
 
     check_writable(out := out or folder / "panels")
     recipe = RunFolder(folder).recipe(plugins=plugins)
-    splits = prepare_splits(build_parts(recipe), recipe)
+    splits = prepare_splits(build_used(recipe), recipe)
     samples, _ = drawn(folder, NUM_SAMPLES, seed=recipe.evaluation_seed, plugins=plugins)
     model = load(folder, plugins=plugins)
     images = splits[recipe.evaluation.reference].images

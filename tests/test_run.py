@@ -17,6 +17,7 @@ from PIL import Image
 
 import genzoo
 from genzoo.errors import UserError
+from genzoo.explore.session import session
 from genzoo.recipe import read
 from genzoo.recipe_file import shipped
 from genzoo.run_scores import evaluate_run
@@ -224,6 +225,28 @@ def test_eval_scores_again_the_same(finished, tmp_path, call):
     assert {entry["generator"] for entry in again["scores"]} == {"reconstruction", "prior"}
     (kept,) = folder.glob("metrics-*.json")  # of the scores before; nothing else has changed what is scored
     assert json.loads(kept.read_text()) == json.loads(out_before)
+
+
+def test_a_finished_run_needs_neither_objective_nor_terms(finished, tmp_path, call, monkeypatch):
+    """They are charged in steps alone: weights that they ask for are not asked for again."""
+    folder = tmp_path / "run"
+    words = ["evaluation.metrics=[]", "samplers=[prior]", "report=false", "terms=[total_variation]"]
+    assert call("run", "svae_digits", *QUICK, *SMALL, *words, "--out", folder)[0] == 0
+
+    def refuse(*_, **__):
+        raise UserError("built")
+
+    for part in ("objectives.elbo.ELBO", "terms.total_variation.TotalVariation"):
+        monkeypatch.setattr(f"genzoo.{part}.__init__", refuse)
+    code, _, err = call("run", folder / "recipe.yaml", "--out", folder, "--resume")
+    assert code == 2 and "built" in err, "training does need them"
+    for used in (["eval", folder], ["report", folder], ["panels", folder], ["compare", folder, finished, "--html", "a.html"],
+                 ["sample", folder, "--num", "1", "--out", "s"], ["reconstruct", folder, "digits:test", "--out", "r"],
+                 ["eval", folder, "evaluation.metrics=[active_units]", "evaluation.strict=true"]):  # fmt: skip
+        code, _, err = call(*used)
+        assert ("built" in err) == (used[-1] == "evaluation.strict=true"), (used, err)
+        assert code == 2 * ("built" in err), err
+    assert session(folder).about()["samplers"] == ["prior"]
 
 
 def test_what_was_fitted_stays_usable_when_other_samplers_are_scored(finished, tmp_path, call):

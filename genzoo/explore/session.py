@@ -15,7 +15,7 @@ from genzoo.evaluation.work import Work
 from genzoo.fitted import fitted_samplers
 from genzoo.loading import loaded
 from genzoo.parts import Composition, Sampler
-from genzoo.preparation import build_parts, prepare_splits
+from genzoo.preparation import build_used, prepare_splits
 from genzoo.run_folder import RunFolder
 
 NUM_IMAGES, NUM_ENCODED, NUM_VARIABLES, BATCH = 24, 512, 64, 64
@@ -124,7 +124,7 @@ def session(folder: str | Path, plugins: Sequence[str] = ()) -> Session:
     """
     run = RunFolder(folder)
     recipe = run.recipe(plugins=plugins)
-    parts = build_parts(recipe)
+    parts = build_used(recipe)
     model, _ = loaded(run, recipe)
     images = prepare_splits(parts, recipe)[recipe.evaluation.reference].images
     return Session(recipe.name, model, fitted_samplers(run.path, recipe, parts.samplers), images)

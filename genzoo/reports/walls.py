@@ -6,7 +6,7 @@ from pathlib import Path
 from genzoo.errors import UserError
 from genzoo.fitted import fitted_samplers
 from genzoo.loading import loaded
-from genzoo.preparation import build_parts, prepare_splits
+from genzoo.preparation import build_used, prepare_splits
 from genzoo.reports.pictures import Wall, beside, draw
 from genzoo.run_folder import RunFolder
 
@@ -18,7 +18,7 @@ def walls(folder: str | Path, plugins: Sequence[str] = ()) -> list[Wall]:
     """
     run = RunFolder(folder)
     recipe = run.recipe(plugins=plugins)
-    parts = build_parts(recipe)
+    parts = build_used(recipe)
     model, _ = loaded(run, recipe)
     split = recipe.evaluation.reference
     images, device = prepare_splits(parts, recipe)[split].images, next(model.parameters()).device
@@ -36,7 +36,7 @@ def walls_beside(folders: dict[str, Path], plugins: Sequence[str] = ()) -> tuple
         try:
             run = RunFolder(folder)
             recipe = run.recipe(plugins=plugins)
-            parts = build_parts(recipe)
+            parts = build_used(recipe)
             model, _ = loaded(run, recipe)
             split = prepare_splits(parts, recipe)[recipe.evaluation.reference]
         except UserError as error:

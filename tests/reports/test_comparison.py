@@ -53,11 +53,11 @@ def test_pictures_are_of_the_same_images_and_latents(runs):
     columns = len(reconstruction) // 4
     x = reconstruction.parts["y"][:columns]
     from genzoo.evaluation.images import Spread
-    from genzoo.preparation import build_parts, prepare_splits
+    from genzoo.preparation import build_used, prepare_splits
     from genzoo.recipe import read as read_recipe
 
     recipe = read_recipe(runs["plain"] / "recipe.yaml")
-    test = prepare_splits(build_parts(recipe), recipe)["test"].images
+    test = prepare_splits(build_used(recipe), recipe)["test"].images
     assert (x == np.asarray(Spread(test, columns)[:])).all()
     assert (reconstruction.parts["y1"][:columns] == x).all(), "the first row stays as parts are switched"
     blank = reconstruction.parts["y1"][3 * columns :]
