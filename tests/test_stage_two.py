@@ -1,6 +1,7 @@
 """Samplers are trained by the one trainer, on latents that are encoded once; as a program, a fit to kill."""
 
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -57,11 +58,14 @@ class Other:
 
 def make(name="flow_matching", **options):
     config = SAMPLERS.get(name).Config(name=name, **{**OPTIONS, **options})
-    return build(SAMPLERS, config, latent_shape=(3,))
+    codes = {"num_codes": 5, "grid": (2, 2)} if config.name == "autoregressive" else {}
+    return build(SAMPLERS, config, latent_shape=(3,), **codes)
 
 
-def rows():
+def rows(name="flow_matching"):
     g = np.random.default_rng(0)
+    if name == "autoregressive":
+        return g.integers(0, 5, (200, 2, 2), dtype=np.uint8)
     return np.stack([g.normal(size=(200, 3)), g.uniform(size=(200, 3))], 1).astype(np.float32)
 
 
@@ -70,24 +74,30 @@ def steps(folder):
     return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.exists() else []
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
-def test_a_fit_that_was_killed_goes_on_bit_for_bit(tmp_path, kind):
-    whole = make()
-    fit(whole, rows(), 5, folder=tmp_path / "whole")
-    process = subprocess.Popen([sys.executable, __file__, tmp_path / "cut"], stderr=subprocess.PIPE, text=True)
-    while not [*(tmp_path / "cut" / "checkpoints").glob("step-*")] and process.poll() is None:
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("flow_matching", signal.SIGKILL), ("flow_matching", signal.SIGTERM), ("autoregressive", signal.SIGKILL)],
+)
+def test_a_fit_that_was_killed_goes_on_bit_for_bit(tmp_path, name, kind):
+    """At some moment: while it starts or goes on, before its first checkpoint, between two of them, or in one."""
+    whole, delay = make(name), random.uniform(0, 0.4)
+    fit(whole, rows(name), 5, folder=tmp_path / "whole")
+    process = subprocess.Popen([sys.executable, __file__, tmp_path / "cut", name], stderr=subprocess.PIPE, text=True)
+    begun = tmp_path / "cut" / "checkpoints"
+    while not ([*begun.glob("step-*")] if kind == signal.SIGTERM else begun.exists()) and process.poll() is None:
         time.sleep(0.005)
+    time.sleep(delay)
     process.send_signal(kind)
-    assert process.wait(60) != 0, process.stderr.read()
+    assert process.wait(60) != 0, (delay, process.stderr.read())
     if kind == signal.SIGTERM:
         assert "go on with: this again" in process.stderr.read()
     assert not steps(tmp_path / "cut") or steps(tmp_path / "cut")[-1] < 400
-    again = make()
-    fit(again, rows(), 5, folder=tmp_path / "cut")
+    again = make(name)
+    fit(again, rows(name), 5, folder=tmp_path / "cut")
     assert not [*tmp_path.glob("*/checkpoints")]
     assert steps(tmp_path / "cut") == steps(tmp_path / "whole") == [100, 200, 300, 400]
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, again.state_dict()[name]), name
+    for key, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[key]), (key, delay)
     assert again.num_fit == 200
 
 
@@ -179,5 +189,5 @@ def test_the_step_says_how_long_it_will_take(caplog):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     loss = LearnedStep.forward
-    LearnedStep.forward = lambda *words: time.sleep(0.002) or loss(*words)
-    fit(make(), rows(), 5, folder=Path(sys.argv[1]), again="this again")
+    LearnedStep.forward = lambda *words: time.sleep(0.003) or loss(*words)
+    fit(make(sys.argv[2]), rows(sys.argv[2]), 5, folder=Path(sys.argv[1]), again="this again")

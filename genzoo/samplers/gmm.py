@@ -1,6 +1,8 @@
 """Ex-post density estimation with a Gaussian mixture."""
 
 import logging
+import time
+import warnings
 from math import prod
 from typing import ClassVar, Literal
 
@@ -76,7 +78,8 @@ class GMMSampler(nn.Module):
         if config.max_fit and config.max_fit < len(mean):
             kept = torch.randperm(len(mean), generator=torch.Generator().manual_seed(seed))[: config.max_fit]
             mean = mean[kept.sort().values]
-        rows = self._apart(mean.flatten(1)).double()
+        z = mean.flatten(1).double()
+        rows = z.unflatten(1, (len(mean[0]), -1)).permute(2, 0, 1) if config.by_position else z[None]  # m n d/m
         num = sum(buffer.numel() for buffer in (self.weights, self.means, self.cholesky))
         mixtures = "1 mixture" if len(rows) == 1 else f"{len(rows)} mixtures"
         log.info("samplers/%s: %s of %s Gaussians in %s dimensions, %s numbers; up to %s rounds of EM on %s posteriors",
@@ -90,17 +93,20 @@ class GMMSampler(nn.Module):
         """Points of each mixture, m n d -> its weights m k, means m k d, and roots of its covariances m k *."""
         from sklearn.mixture import GaussianMixture
 
-        config, learned = self.config, []
+        config, most, learned = self.config, self.config.max_iter, []
+        how = {"reg_covar": config.reg_covar, "random_state": seed, "warm_start": True}
         for points in rows:
-            mixture = GaussianMixture(
-                config.num_components,
-                covariance_type=config.covariance,
-                reg_covar=config.reg_covar,
-                max_iter=config.max_iter,
-                random_state=seed,
-            )
+            mixture = GaussianMixture(config.num_components, covariance_type=config.covariance, **how)
             try:
-                mixture.fit(points.numpy())
+                for turn, rounds in enumerate((1, 1, most - 2)[:most]):  # the first looks for centres, too
+                    began = time.perf_counter()
+                    with warnings.catch_warnings(action="ignore" if turn < 2 else None):  # a turn is no fit
+                        mixture.set_params(max_iter=rounds).fit(points.numpy())
+                    if turn == 1 and not learned:
+                        seconds = (time.perf_counter() - began) * most * len(rows)
+                        log.info("samplers/%s: about %.0f s at most", config.name, seconds)
+                    if mixture.converged_:
+                        break
             except ValueError as error:
                 raise UserError(
                     f"samplers/{config.name} cannot be fitted ({error}); raise reg_covar or lower num_components"
@@ -116,15 +122,7 @@ class GMMSampler(nn.Module):
         learned = (self.weights, self.means, self.cholesky)
         mixtures = learned if self.config.by_position else [buffer[None] for buffer in learned]
         z = torch.stack([_draws(*mixture, num, generator) for mixture in zip(*mixtures, strict=True)])
-        return self._together(z).reshape(num, *self.latent_shape)
-
-    def _apart(self, z: Tensor) -> Tensor:
-        """Latents n d -> the points of each mixture, m n d/m."""
-        return z.unflatten(1, (self.latent_shape[0], -1)).permute(2, 0, 1) if self.config.by_position else z[None]
-
-    def _together(self, points: Tensor) -> Tensor:
-        """What `_apart` was given."""
-        return points.permute(1, 2, 0) if self.config.by_position else points[0]
+        return (z.permute(1, 2, 0) if self.config.by_position else z[0]).reshape(num, *self.latent_shape)
 
 
 def _draws(weights: Tensor, means: Tensor, cholesky: Tensor, num: int, generator: Generator) -> Tensor:

@@ -1,3 +1,4 @@
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -129,7 +130,21 @@ def test_gmm_says_what_it_fits(clusters, caplog):
     caplog.set_level("INFO")
     gmm(num_components=2, max_fit=500).fit(clusters, torch.ones_like(clusters), seed=0)
     assert "samplers/gmm: 1 mixture of 2 Gaussians in 3 dimensions, 26 numbers; up to 100 rounds of EM" in caplog.text
-    assert caplog.text.strip().endswith("on 500 posteriors")
+    assert "on 500 posteriors" in caplog.text
+    assert re.search(r"samplers/gmm: about \d+ s at most\n$", caplog.text)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("max_iter", [1, 2, 3, 100])
+def test_a_fit_that_is_timed_is_the_fit(clusters, max_iter):
+    """Its rounds are taken in pieces; together they are scikit-learn's own."""
+    points = torch.randn(300, 2, generator=generator()) + clusters[:300, :2]
+    sampler = gmm((2,), num_components=4, max_iter=max_iter)
+    sampler.fit(points, points, seed=3)
+    whole = GaussianMixture(4, max_iter=max_iter, random_state=3).fit(points.double().numpy())
+    assert torch.equal(sampler.means, torch.from_numpy(whole.means_).float())
+    assert torch.equal(sampler.weights, torch.from_numpy(whole.weights_).float())
+    assert whole.n_iter_ == max_iter or (max_iter == 100 and whole.converged_)
 
 
 def test_gmm_survives_latents_that_never_move():
