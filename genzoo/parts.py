@@ -22,7 +22,7 @@ Shape = tuple[int, ...]
 T = TypeVar("T")
 
 
-# What a part can need of its partners, in the words of messages; genzoo/tracing.py finds what is there.
+# What a part can need of its partners, in the words of messages; genzoo.tracing finds what is there.
 CAPABILITIES = {
     "kl": "a latent with a KL divergence",
     "kl of every element": "a latent whose KL divergence is known for every element",
@@ -215,7 +215,7 @@ class Fitted(Sampler, Protocol):
 
 
 class Learned(Sampler, Protocol):
-    """A sampler with a loss, which the one trainer trains (genzoo/stage_two.py): no loop, optimizer, device of its own.
+    """A sampler with a loss, which the one trainer trains (genzoo.stage_two): no loop, optimizer, device of its own.
 
     learns: "latents", draws of the posteriors; or "codes", those of a discrete latent, for which it is built as
     `Sampler(config, latent_shape=..., num_codes=K, grid=(...))`, the grid being the shape of an image's codes.

@@ -24,7 +24,7 @@ from genzoo.files import sha256
 from genzoo.model import Model, ModelConfig
 from genzoo.registry import DECODERS, ENCODERS, FEATURES, HEADS, LATENTS, OBJECTIVES, SAMPLERS
 from genzoo.samplers.learned import LearnedSampler
-from genzoo.stage_two import LearnedStep
+from genzoo.stage_two.learned import LearnedStep
 from genzoo.training.config import OptimizerConfig
 from genzoo.training.log import Rows
 from genzoo.training.optimizer import make_optimizer

@@ -18,7 +18,8 @@ from genzoo.densities import DiagonalGaussian
 from genzoo.evaluation.encoded import drawn, encoded, moments
 from genzoo.evaluation.work import ON_CPU
 from genzoo.registry import SAMPLERS
-from genzoo.stage_two import LearnedStep, fit
+from genzoo.stage_two import fit
+from genzoo.stage_two.learned import LearnedStep
 
 OPTIONS = {"steps": 400, "batch_size": 32, "hidden_dim": 16, "checkpoint_every": 20, "ema": 0.9}
 IMAGES = np.random.default_rng(0).integers(0, 256, (90, 2, 2, 1), dtype=np.uint8)

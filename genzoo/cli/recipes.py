@@ -71,7 +71,7 @@ def recipes_validate(recipe: str, overrides: tuple, plugins: tuple, as_json: boo
 
     from genzoo.preparation import build_parts
     from genzoo.recipe import read
-    from genzoo.tracing import measure
+    from genzoo.tracing.measures import measure
 
     resolved = read(recipe, overrides, plugins)
     checked = build_parts(resolved)

@@ -17,7 +17,7 @@ from genzoo.recipe import Recipe, read
 from genzoo.recipe_file import load, shipped
 from genzoo.registry import OBJECTIVES
 from genzoo.schema import schema
-from genzoo.tracing import measure, saved_bytes
+from genzoo.tracing.measures import measure, saved_bytes
 from genzoo.training.step import Step
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from genzoo.cache import cache_dir
 from genzoo.config import Config
-from genzoo.data import prepared, store
+from genzoo.data import prepared, store, writing
 from genzoo.errors import UserError
 from genzoo.progress import silent
 
@@ -102,7 +102,7 @@ def test_a_failing_read_leaves_nothing(cache):
 
 
 def test_interruption_goes_on_where_it_was(cache, monkeypatch):
-    monkeypatch.setattr(store, "MARK_BYTES", 1)
+    monkeypatch.setattr(writing, "MARK_BYTES", 1)
 
     def interrupt(split, done, total):
         if done == 30:
@@ -120,7 +120,7 @@ def test_interruption_goes_on_where_it_was(cache, monkeypatch):
 
 
 def test_a_damaged_partial_is_not_gone_on_with(cache, monkeypatch):
-    monkeypatch.setattr(store, "MARK_BYTES", 1)
+    monkeypatch.setattr(writing, "MARK_BYTES", 1)
 
     def interrupt(split, done, total):
         if split == "test":
@@ -143,8 +143,8 @@ def test_kill_leaves_a_partial_that_the_next_process_finishes(cache, tmp_path):
         import sys, time
         import numpy as np
         from genzoo.config import Config
-        from genzoo.data import prepared, store
-        store.MARK_BYTES = 1
+        from genzoo.data import prepared, store, writing
+        writing.MARK_BYTES = 1
 
         class Slow:
             Config = Config
@@ -307,13 +307,13 @@ def test_full_disk_is_one_sentence_and_leaves_nothing(cache):
 
 
 def test_too_little_space_is_noticed_before_reading(cache, monkeypatch):
-    usage = type(store.shutil.disk_usage("/"))
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 3419))
+    usage = type(writing.shutil.disk_usage("/"))
+    monkeypatch.setattr(writing.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 3419))
     dataset = Numbers(Numbers.Config(name="numbers"))
     with pytest.raises(UserError, match=r"takes 3,420 bytes .* where 3,419 bytes are free"):
         prepare(dataset)  # 57 images of 60 bytes
     assert dataset.started == [] and folders(cache) == []
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 3420))
+    monkeypatch.setattr(writing.shutil, "disk_usage", lambda path: usage(10**9, 10**9, 3420))
     prepare(dataset)
 
 

@@ -5,65 +5,22 @@
 """
 
 import logging
-import re
-import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from genzoo.errors import UserError
-from genzoo.evaluation.encoded import drawn, encoded, moments
+from genzoo.evaluation.encoded import encoded, moments
 from genzoo.evaluation.generate import bind, fit_split, pick
 from genzoo.evaluation.work import Work
-from genzoo.files import delete
 from genzoo.fitted import Kept
-from genzoo.parts import Learned, Sampler
-from genzoo.preparation import settings_of
+from genzoo.parts import Sampler
 from genzoo.progress import shown
-from genzoo.training.trainer import train
 
 log = logging.getLogger("genzoo")
-
-WARM, TIMED = 5, 20  # steps until the machine is warm, and steps by which the rest is judged
-
-
-class LearnedStep(nn.Module):
-    """A learned sampler as the trainer takes it (genzoo/training/step.py), on what `encoded` gives."""
-
-    def __init__(self, sampler: Learned, name: str, steps: int):
-        super().__init__()
-        self.sampler, self.name, self.steps = sampler, name, steps
-        self._calls = 0
-
-    @property
-    def parts(self) -> dict[str, nn.Module]:
-        return {"model": self.sampler}
-
-    def refuse(self, rows: np.ndarray) -> None:
-        if rows.ndim < 2 or not len(rows):
-            raise UserError(f"a sampler learns from latents or codes; got {rows.dtype} {rows.shape}")
-
-    def forward(self, rows: Tensor, clock: Tensor) -> dict[str, Tensor]:
-        self._tell_time(rows.device)
-        if self.sampler.learns == "codes":
-            return self.sampler.loss(_unsigned(rows), clock)
-        return self.sampler.loss(drawn(rows), clock)
-
-    def _tell_time(self, device: torch.device) -> None:
-        """After a few calls, how long all will take."""
-        self._calls += 1
-        if self._calls in (WARM, WARM + TIMED):
-            if device.type != "cpu":
-                torch.get_device_module(device).synchronize(device)
-            now = time.perf_counter()
-            if self._calls > WARM:
-                log.info("%s: about %.0f s in all", self.name, (now - self._began) / TIMED * self.steps)
-            self._began = now
 
 
 def fit(
@@ -81,30 +38,12 @@ def fit(
     folder: of a learned one's log and checkpoints, from the newest of which it goes on; None: they are not kept.
     again: the command that goes on after an interruption. UserError where it cannot be fitted.
     """
-    if not hasattr(sampler, "loss"):
+    if hasattr(sampler, "loss"):
+        from genzoo.stage_two.learned import learn
+
+        learn(sampler, rows, seed, folder, name, progress, again)
+    else:
         sampler.fit(*moments(rows), seed)
-        return
-    if folder is None:
-        with tempfile.TemporaryDirectory() as temporary:
-            return fit(sampler, rows, seed, folder=Path(temporary), name=name, progress=progress, again=again)
-    config = settings_of(sampler)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        sampler.begin(*(moments(rows) if sampler.learns == "latents" else [torch.from_numpy(rows)]))
-        sampler.num_fit.zero_()  # until the training ends well
-        num = sum(parameter.numel() for parameter in sampler.parameters() if parameter.requires_grad)
-        log.info("%s: %s parameters, %s steps of %s of %s latents", name, f"{num:,}", f"{config.steps:,}",
-                 config.batch_size, f"{len(rows):,}")  # fmt: skip
-        step = LearnedStep(sampler, name, config.steps * config.grad_accumulation)
-        try:
-            train(step, _signed(rows), config, folder=folder, seed=seed, resume=True, progress=progress, again=again)
-        except UserError as error:
-            own = re.sub(r"train\.((optimizer|schedule)\.)?", "", str(error))  # its options have no such prefix
-            raise UserError(f"{name}: {own}") from error
-        finally:
-            sampler.cpu().eval()
-    sampler.num_fit.fill_(len(rows))
-    delete(folder / "checkpoints")
 
 
 def fit_samplers(
@@ -152,13 +91,3 @@ def fit_samplers(
         except UserError as error:
             failed[name] = str(error)
     return failed
-
-
-def _signed(rows: np.ndarray) -> np.ndarray:
-    """Codes in types that tensors of every device can be picked from: those of the same bytes."""
-    return rows.view({np.uint16: np.int16, np.uint32: np.int32}.get(rows.dtype.type, rows.dtype))
-
-
-def _unsigned(codes: Tensor) -> Tensor:
-    """What `_signed` was given, int64."""
-    return codes.long() & (2 ** (8 * codes.element_size()) - 1)

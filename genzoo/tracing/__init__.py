@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from math import prod
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from genzoo.budget import memory, refuse, within_memory
-from genzoo.config import Config, build, config_of, parts_in
+from genzoo.config import Config, build, parts_in
 from genzoo.errors import TooLarge, UserError, reason
 from genzoo.files import size_of
 from genzoo.model import Model, ModelConfig, watched
 from genzoo.parts import CAPABILITIES, Learned, Pass, Shape
-from genzoo.registry import HEADS, KINDS, LATENTS, OBJECTIVES, SAMPLERS, TERMS, Registry
-from genzoo.training.step import Step
+from genzoo.registry import SAMPLERS, Registry
 
 HEAVY = 2000  # what a pass keeps for the backward pass, in times the image's bytes, is hardly ever more
 
@@ -157,88 +156,9 @@ def refuse_misfits(parts: dict[str, object], offers: set[str], config: ModelConf
             if need not in CAPABILITIES:
                 raise UserError(f"{place}: its `needs` names '{need}', which is none of: {', '.join(CAPABILITIES)}")
             if need not in offers:
-                raise UserError(_misfit(place, need, config, image_shape))
+                from genzoo.tracing.misfits import advice
 
-
-def _misfit(place: str, need: str, config: ModelConfig, image_shape: Shape) -> str:
-    head = need in ("likelihood", "maps")
-    registry, partner = (HEADS, config.head) if head else (LATENTS, config.latent)
-    lacking = f"{registry.kind}/{partner.name}"
-    if config.prior is not None and not head and not place.startswith("priors/"):
-        lacking += f" with priors/{config.prior.name}"
-    kind = place.partition("/")[0]
-    others = _offering(registry, need, config, image_shape)
-    ways = [_listed(kind, _without(KINDS[kind], need)), _listed(registry.kind, others)]
-    if kind in ("terms", "samplers", "priors"):
-        ways.append(f"leave {place} out")
-    return f"{place} needs {CAPABILITIES[need]}; {lacking} has none: use {', or '.join(filter(None, ways))}"
-
-
-def _listed(kind: str, names: list[str]) -> str:
-    return f"{kind}/{' | '.join(names)}" if names else ""
-
-
-def _without(registry: Registry, need: str) -> list[str]:
-    """The parts of a kind that do without."""
-    if registry is TERMS:
-        return []
-    return [name for name, part in _importable(registry) if need not in getattr(part, "needs", ())]
-
-
-def _offering(registry: Registry, need: str, config: ModelConfig, image_shape: Shape) -> list[str]:
-    """The parts of a kind that, with their default options in the place of the model's own, would offer it."""
-    key, found = registry.kind.removesuffix("s"), []
-    for name, _ in _importable(registry):
-        try:
-            other = config.model_copy(update={key: config_of(registry, name)(name=name), "prior": None})
-            if need in trace(other, image_shape).offers:
-                found.append(name)
-        except UserError:  # it does not go with the rest of this model
-            continue
-    return found
-
-
-def _importable(registry: Registry) -> Iterable[tuple[str, type]]:
-    for name in registry.entries:
-        try:
-            yield name, registry.get(name)
-        except UserError:  # a broken plugin is no advice
-            continue
-
-
-@dataclass
-class Measures:
-    """Sizes of a model at one image size, and of what trains it."""
-
-    stages: list[dict]  # part, depth inside other parts, shape, num_parameters
-    num_parameters: int  # trainable, of the model
-    activation_bytes: int  # an image's, in float32: what the forward pass keeps for the backward pass
-    fixed_bytes: int  # weights, gradients and Adam's two moments, in float32
-
-
-def measure(config: ModelConfig, image_shape: Shape, objective: Config, terms: Iterable[Config] = ()) -> Measures:
-    """Follow two batches through a training step on the meta device. UserError when a part refuses the size."""
-    with torch.device("meta"):
-        model = Model(config, image_shape)
-        step = Step(
-            model,
-            build(OBJECTIVES, objective, image_shape=image_shape),
-            {term.name: build(TERMS, term, image_shape=image_shape) for term in terms},
-        )
-        stages: list[dict] = []
-
-        def leave(name: str, depth: int, module: nn.Module, output: object) -> None:
-            made = output if isinstance(output, Tensor) else getattr(output, "image", getattr(output, "mean", None))
-            num = sum(p.numel() for p in module.parameters() if p.requires_grad)
-            shape = tuple(made.shape[1:]) if isinstance(made, Tensor) else ()
-            stages.append({"part": name, "depth": depth, "shape": shape, "num_parameters": num})
-
-        with watched(model, leave), torch.no_grad():
-            model(torch.zeros(2, *image_shape))
-        few, many = (saved_bytes(step, num, image_shape) for num in (2, 4))
-    trained = [p for p in step.parameters() if p.requires_grad]
-    num = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return Measures(stages, num, activation_bytes=(many - few) // 2, fixed_bytes=4 * sum(p.nbytes for p in trained))
+                raise UserError(f"{place} needs {CAPABILITIES[need]}; {advice(place, need, config, image_shape)}")
 
 
 def refuse_large_training(
@@ -251,6 +171,8 @@ def refuse_large_training(
     """
     if 4 * prod(image_shape) * num * HEAVY < memory() / 2 and trace(config, image_shape).num_bytes < memory() / 4:
         return
+    from genzoo.tracing.measures import measure
+
     found = measure(config, image_shape, objective, terms)
     images = 0 if recomputed else found.activation_bytes * num // 2
     if found.fixed_bytes // 2 + images > memory():
@@ -271,20 +193,3 @@ def refuse_large_batch(config: ModelConfig, image_shape: Shape, num: int, place:
     few, many = (trace(config, image_shape, size).largest for size in (2, 4))
     refuse(max(4 * prod(image_shape), (many - few) // 2) * num, f"{place}: a tensor of {num:,} images at once",
            f"lower {place}")  # fmt: skip
-
-
-def saved_bytes(step: Step, batch_size: int, image_shape: Shape) -> int:
-    """Bytes of everything autograd keeps for the backward pass of a batch, each storage once, weights left out."""
-    kept: dict[int, Tensor] = {}  # alive, so that no two of them share an address
-
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor
-        return tensor
-
-    channels, height, width = image_shape
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        images = torch.zeros(batch_size, height, width, channels, dtype=torch.uint8)
-        loss = step(images, torch.zeros((), dtype=torch.int64))
-    own = {tensor.untyped_storage()._cdata for tensor in [*step.parameters(), *step.buffers()]}
-    del loss
-    return sum(tensor.untyped_storage().nbytes() for address, tensor in kept.items() if address not in own)
