@@ -123,20 +123,21 @@ class Codebook(nn.Module):
     def nearest(self, x: Tensor) -> Tensor:
         """... d -> ..., int64: the code with the smallest Euclidean distance."""
         with in_float32(x):
-            flat, half_square = x.float().reshape(-1, x.shape[-1]), 0.5 * self.vectors.square().sum(1)
-            parts = flat.split(self._rows)
-            return torch.cat([(half_square - part @ self.vectors.T).argmin(1) for part in parts]).view(x.shape[:-1])
+            flat, less = x.float().reshape(-1, x.shape[-1]), -0.5 * self.vectors.square().sum(1)
+            parts = flat.split(self._rows)  # |x - v|^2 is |x|^2 - 2 (x v - |v|^2 / 2)
+            return torch.cat([torch.addmm(less, part, self.vectors.T).argmax(1) for part in parts]).view(x.shape[:-1])
 
     def _learn(self, x: Tensor, codes: Tensor) -> None:
         """Take a batch into the running averages."""
         num_codes, dim = self.vectors.shape
         with in_float32(x):
             seen = x.new_zeros(num_codes, dim + 1)
-            numbers = torch.arange(num_codes, device=x.device)
             for part, code in zip(F.pad(x, (0, 1), value=1.0).split(self._rows), codes.split(self._rows), strict=True):
-                seen += (code[:, None] == numbers).to(x.dtype).T @ part  # unlike scatter_add, the same each time
+                one_hot = x.new_zeros(num_codes, len(part)).scatter_(0, code[None], 1)
+                seen += one_hot @ part  # unlike scatter_add, the same each time
         rank, num_processes = _processes()
         fresh = x[torch.randint(len(x), (num_codes,), device=x.device)]
+        numbers = torch.arange(num_codes, device=x.device)
         fresh = fresh * (numbers % num_processes == rank)[:, None] * num_processes  # each from one process
         seen, fresh = mean_of_processes(torch.cat([seen / len(x), fresh], 1)).split([dim + 1, dim], 1)
         passes = self.num_passes.to(x.dtype)
