@@ -25,11 +25,12 @@ def words(annotation: Any) -> str:
         for mark in arguments[1:]:
             if isinstance(mark, OneOf):
                 return f"{mark.kind} part"
-        bounds = [f"{sign} {value}" for mark in arguments[1:] for sign, value in _bounds(mark)]
+        bounds = ", ".join(f"{sign} {value}" for mark in arguments[1:] for sign, value in _bounds(mark))
+        bounds = f"({bounds})" if bounds.startswith("length") else bounds  # of the list, not of what is in it
         inner = words(arguments[0])
         if bounds and " | null" in inner:
-            return inner.replace(" | null", f" {', '.join(bounds)} | null")
-        return " ".join([inner, ", ".join(bounds)]).strip()
+            return inner.replace(" | null", f" {bounds} | null")
+        return f"{inner} {bounds}".strip()
     if origin in (list, tuple):
         return f"list of {words(arguments[0])}" if arguments else "list"
     if annotation is type(None):

@@ -39,7 +39,8 @@ def list_parts(kind: str | None, pattern: str, plugins: tuple, as_json: bool) ->
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
-        raise UserError(f"nothing matches '{pattern}'{f' in {kind}' if kind else ''}")
+        names = [name for registry in KINDS.values() if kind in (None, registry.kind) for name in registry.names()]
+        raise UserError(f"nothing matches '{pattern}'{f' in {kind}' if kind else ''}{suggestion(pattern, names)}")
     width = max(len(row["kind"]) + len(row["name"]) for row in rows) + 1
     owners = max(len(row["owner"]) for row in rows)
     for row in rows:

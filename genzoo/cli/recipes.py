@@ -3,7 +3,6 @@
 import gc
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,9 @@ def recipes_ls(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
+    width = max(len(row["name"]) for row in rows)
     for row in rows:
-        click.echo(f"{row['name']:16} {row['description']}")
+        click.echo(f"{row['name']:{width}}  {row['description']}")
 
 
 @recipes.command("cp")
@@ -110,9 +110,9 @@ def recipes_validate(recipe: str, overrides: tuple, plugins: tuple, as_json: boo
 def recipes_diff(a: str, b: str, plugins: tuple, as_json: bool) -> None:
     """Compare two recipes, or the recipes, versions, plugins and data of two runs, field by field, defaults included.
 
-    Exit code 1 when they differ, as diff(1).
+    Of a part in the place of another, options at their defaults are left out. Exit code 1 when they differ, as diff(1).
     """
-    left, right = (dict(_fields(word, plugins)) for word in (a, b))
+    (left, left_out), (right, right_out) = (_fields(word, plugins) for word in (a, b))
     absent = object()
     rows = [
         {"field": key, "a": left.get(key), "b": right.get(key)}
@@ -122,6 +122,8 @@ def recipes_diff(a: str, b: str, plugins: tuple, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     for row in () if as_json else rows:
+        if row["field"] in (left_out - right.keys()) | (right_out - left.keys()):
+            continue
         sides = (json.dumps(row[side]) if row["field"] in known else "-" for side, known in (("a", left), ("b", right)))
         click.echo(f"{row['field']}: {' -> '.join(sides)}")
     sys.exit(1 if rows else 0)
@@ -139,17 +141,16 @@ def recipes_schema(plugins: tuple) -> None:
     click.echo(json.dumps(schema(), indent=2))
 
 
-def _fields(source: str, plugins: tuple) -> Iterator[tuple[str, Any]]:
-    """Place in the recipe (or `lock.` and place in lock.json) -> value."""
+def _fields(source: str, plugins: tuple) -> tuple[dict[str, Any], set[str]]:
+    """Place in the recipe (or `lock.` and place in lock.json) -> value; and the places of options at their defaults."""
     from genzoo.config import leaves
     from genzoo.recipe import read
     from genzoo.run_folder import RunFolder
 
-    folder = RunFolder(source)
-    if not folder.path.is_dir():
-        yield from leaves(read(source, (), plugins).model_dump(mode="json"))
-        return
-    if recorded := folder.lock():
-        kept = {key: recorded.get(key) for key in ("versions", "plugins", "data", "device")}
-        yield from leaves(kept, "lock")
-    yield from leaves(folder.recipe(plugins=plugins).model_dump(mode="json"))
+    folder, values = RunFolder(source), {}
+    is_run = folder.path.is_dir()
+    if is_run and (recorded := folder.lock()):
+        values |= leaves({key: recorded.get(key) for key in ("versions", "plugins", "data", "device")}, "lock")
+    recipe = folder.recipe(plugins=plugins) if is_run else read(source, (), plugins)
+    options = dict(leaves(recipe.model_dump(mode="json")))
+    return values | options, options.keys() - dict(leaves(recipe.model_dump(mode="json", exclude_defaults=True))).keys()

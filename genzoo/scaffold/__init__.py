@@ -58,6 +58,7 @@ def write(kind: str, name: str, folder: Path | None = None) -> Written:
         "kind": kind,
         "singular": singular,
         "name": name,
+        "contract": singular.title(),  # in genzoo.parts
         "slug": slug,
         "package": f"genzoo-{name.replace('/', '-').replace('_', '-')}",
         "module": f"genzoo_{slug}",

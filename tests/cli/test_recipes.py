@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -155,6 +156,19 @@ def test_diff(call, tmp_path):
     code, out, _ = call("recipes", "diff", "svae_digits", "vae_digits", "--json")
     rows = {row["field"]: (row["a"], row["b"]) for row in json.loads(out)}
     assert rows["model.head.name"] == ("split", "single") and rows["model.head.trunk"] == ("shared", None)
+
+
+def test_of_a_part_in_the_place_of_another_only_what_was_chosen_is_told(call):
+    """`--json` has all; an option that both parts have is compared, at its default or not."""
+    edited = read("svae_digits", ["model.head={name: mixture, num_components: 3, trunk: shared}", "model.latent.dim=8"])
+    Path("mine.yaml").write_text(edited.to_yaml())
+    for a, b in (("svae_digits", "mine.yaml"), ("mine.yaml", "svae_digits")):
+        code, out, _ = call("recipes", "diff", a, b)
+        assert code == 1 and {line.partition(":")[0] for line in out.splitlines()} == {
+            "model.latent.dim", "model.head.name", "model.head.decoder.base_dim"
+        }  # fmt: skip
+        _, out, _ = call("recipes", "diff", a, b, "--json")
+        assert {"model.head.num_components", "model.head.sigma_bias"} <= {row["field"] for row in json.loads(out)}
 
 
 def test_diff_of_runs_shows_versions_and_data(call, tmp_path):

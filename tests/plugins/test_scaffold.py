@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 
+from genzoo.contracts import PROTOCOLS
 from genzoo.owners import used
 from genzoo.preparation import build_parts
 from genzoo.recipe import read
@@ -43,6 +44,7 @@ def test_a_new_part_keeps_its_contract_and_trains(kind, new, call):
     conformance(
         f"{kind}/fresh", {"decoder": {"name": "conv", "base_dim": 4}} if kind == "heads" else None, backend="eager"
     )
+    assert f"`{PROTOCOLS[kind].__name__}` in" in (folder / "README.md").read_text()
     recipe = folder / "recipes" / "fresh_digits.yaml"
     resolved = read(recipe)
     build_parts(resolved)
