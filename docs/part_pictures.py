@@ -42,7 +42,7 @@ OF_RUNS: dict[str, str | list[str]] = {
     "objectives/mmd": "wae", "objectives/tc": "tc", "terms/dip": "dip", "terms/adversarial": "vaegan",
     "heads/gaussian": ["vae_digits", "objective=elbo", "objective.reconstruction=likelihood",
                        "model.head={name: gaussian, head: {name: single, decoder: {name: resnet, base_dim: 16}}}"],
-    "heads/logistic": ["logistic_digits", "train.steps=1000"],  # black pixels come first
+    "heads/logistic": ["logistic_digits"],
     "heads/mixture": ["svae_digits", "model.head={name: mixture, num_components: 3, "
                       "decoder: {name: resnet, base_dim: 16}}"],
     "terms/gradient_penalty": ["rae_digits", "terms=[{name: gradient_penalty, weight: 1.0}]"],

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genzoo.config import build, part
-from genzoo.heads.likelihood import MAX_STD, Parameters, ScaleConfig, edges, log_normal_mass
+from genzoo.heads.likelihood import MAX_STD, Parameters, ScaleConfig, edges, located, log_normal_mass
 from genzoo.parts import Composition, Shape
 from genzoo.registry import DECODERS, HEADS
 
@@ -17,8 +17,9 @@ class GaussianHead(nn.Module):
     """p(x|z) = N(y, s^2) by pixel, y the image of the inner head, s learned: one, by channel, or by pixel from z.
 
     With `discretised` the mass of each of the 256 levels, the outermost reaching to infinity, which gives bits per
-    dimension (Salimans et al., arXiv 1701.05517, eq. 2, with a normal); else a density on [0, 1]. The KL's partner is
-    then `reconstruction: likelihood` of the objective; with a scale for the image it is sigma-VAE's (arXiv 2006.13202).
+    dimension (Salimans et al., arXiv 1701.05517, eq. 2, with a normal); y is then stretched to [-1, 2], of which the
+    image is what lies in [0, 1]. Else a density on [0, 1]. The KL's partner is `reconstruction: likelihood` of the
+    objective; with a scale for the image it is sigma-VAE's (arXiv 2006.13202).
     """
 
     class Config(ScaleConfig):
@@ -43,6 +44,8 @@ class GaussianHead(nn.Module):
         log_std = self.scale(features)[:, 0] + math.log(config.std)
         log_std = log_std.clamp(math.log(config.min_std), math.log(MAX_STD))
         y = composition.image
+        if config.discretised:
+            y, composition = located(composition)
 
         def log_prob(x: Tensor) -> Tensor:
             if config.discretised:

@@ -1,4 +1,6 @@
-"""What heads with a likelihood share: the levels of an image, and a scale beside the inner head's image."""
+"""What heads with a likelihood share: the levels of an image, a location and a scale beside the inner head's image."""
+
+import dataclasses
 
 import torch
 from pydantic import model_validator
@@ -7,12 +9,16 @@ from torch.nn import functional as F
 
 from genzoo.config import Config, build
 from genzoo.heads.branches import decode
-from genzoo.parts import Shape
+from genzoo.parts import Composition, Shape
 from genzoo.registry import DECODERS
 
 FAR = 1e4  # finite: infinity times a gradient of 0 is no number
 MAX_STD = 10.0  # of grey levels in [0, 1]: as good as uniform
 HALF = 1 / 510  # of the distance between two of the 256 levels in [0, 1]
+# How far locations may lie outside [0, 1]. The outermost levels reach to infinity, so that a black pixel gains by any
+# location below 0, until that is a few scales away. At 0 it would gain for ever: all pixels' logits run to where the
+# sigmoid is flat, and on images that are mostly black nothing but black was ever learned.
+REACH = 1.0
 
 
 class ScaleConfig(Config):
@@ -45,6 +51,20 @@ class Parameters(nn.Module):
         if self.decoder is None:
             return self.free.float().unsqueeze(0)
         return decode(self.decoder, features, self.out_shape).unflatten(1, (self.num, -1))
+
+
+def located(composition: Composition) -> tuple[Tensor, Composition]:
+    """Where a density of levels lies, b c h w in [-REACH, 1 + REACH], by the inner head's image in [0, 1].
+
+    And the composition of what can be seen of that, its branches likewise: the image is the location, within [0, 1].
+    """
+
+    def stretched(y: Tensor) -> Tensor:
+        return y + REACH * (2 * y - 1)
+
+    location = stretched(composition.image)
+    branches = {name: stretched(y).clamp(0, 1) for name, y in composition.branches.items()}
+    return location, dataclasses.replace(composition, image=location.clamp(0, 1), branches=branches)
 
 
 def edges(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,16 +9,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genzoo.config import build, part
-from genzoo.heads.likelihood import MAX_STD, Parameters, ScaleConfig, edges, log_logistic_mass
+from genzoo.heads.likelihood import MAX_STD, Parameters, ScaleConfig, edges, located, log_logistic_mass
 from genzoo.parts import Composition, Shape
 from genzoo.registry import DECODERS, HEADS
 
 
 class LogisticHead(nn.Module):
-    """p(x|z): the mass of each of the 256 levels under a mixture of k logistics, whose mean is the inner head's image.
+    """p(x|z): the mass of each of the 256 levels under a mixture of k logistics around the inner head's image.
 
     Salimans et al., "PixelCNN++" (arXiv 1701.05517, eq. 1 and 2), channels independent. The logistics lie around the
-    image, at offsets whose weighted mean is 0; with one there is no offset.
+    inner image stretched to [-1, 2], of which the image is what lies in [0, 1]: what is black for certain lies below
+    0. Their offsets have the weighted mean 0; with one there is no offset.
     """
 
     class Config(ScaleConfig):
@@ -30,7 +31,12 @@ class LogisticHead(nn.Module):
         decoder: part(DECODERS) | None = Field(
             None, description="scale: pixel: the decoder that makes weights, offsets and scales; null: conv"
         )
-        std: float = Field(0.1, gt=0, le=MAX_STD, description="scale at the beginning, of grey levels in [0, 1]")
+        std: float = Field(
+            0.5,
+            gt=0,
+            le=MAX_STD,
+            description="scale at the beginning, of grey levels in [0, 1]; wide learns sooner",
+        )
         min_std: float = Field(0.001, gt=0, le=1, description="smallest scale")
 
     def __init__(self, config: Config, in_shape: Shape, image_shape: Shape):
@@ -45,11 +51,12 @@ class LogisticHead(nn.Module):
             self.register_buffer("spread", torch.linspace(-1, 1, self.num).view(-1, 1, 1, 1) * config.std)
 
     def forward(self, features: Tensor) -> Composition:
-        config, composition = self.config, self.head(features)
+        config = self.config
+        location, composition = located(self.head(features))
         made = self.parameters_of(features)  # b num c h w
         log_scale = made[:, : self.num] + math.log(config.std)
         log_scale = log_scale.clamp(math.log(config.min_std), math.log(MAX_STD))
-        mean = composition.image.unsqueeze(1)
+        mean = location.unsqueeze(1)
         log_weights = torch.zeros((), device=made.device)
         if self.num > 1:
             log_weights = made[:, self.num : 2 * self.num].log_softmax(1)

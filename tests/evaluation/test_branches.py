@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Normal, kl_divergence
 
 from genzoo.evaluation.branches import BranchDiagnostics, describe
 from genzoo.evaluation.latent import latent_diagnostics
@@ -140,6 +141,19 @@ def test_a_collapsed_posterior_is_said_with_the_remedy(num_active, said):
     if said:
         assert said in record["note"] and "objective.beta_warmup" in record["note"]
         assert "note" not in latent_diagnostics(mean, variance.expand(500, 40), standard_normal=False)
+
+
+@pytest.mark.parametrize(("num", "spread", "said"), [(7, 0.3, True), (7, 2.0, False), (1, 0.9, False)])
+def test_a_posterior_that_holds_next_to_nothing_has_collapsed_however_many_variables_move(num, spread, said):
+    """Each of `num` variables has KL(N(mu, s^2) || N(0, 1)), which torch says; of a single one a little is enough."""
+    generator = torch.Generator().manual_seed(0)
+    mean = spread * torch.randn(3000, num, generator=generator)
+    std = torch.full((3000, num), 0.9)
+    record = latent_diagnostics(mean, std.square())
+    kl = kl_divergence(Normal(mean, std), Normal(0.0, 1.0)).sum(1).mean().item()
+    assert (kl < min(3, 0.1 * num)) == said == ("note" in record)
+    if said:
+        assert f"its KL is {kl:.2g} nats per image" in record["note"] and "objective.beta_warmup" in record["note"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch.distributions import Normal
 
 from genzoo.config import build
-from genzoo.heads.likelihood import edges, log_logistic_mass, log_normal_mass
+from genzoo.heads.likelihood import edges, located, log_logistic_mass, log_normal_mass
+from genzoo.parts import Composition
 from genzoo.registry import HEADS
 
 DECODER = {"name": "mlp", "hidden_dims": [8]}
@@ -95,6 +96,31 @@ def test_wide_logistics_give_eight_bits():
 def test_a_decoder_of_scales_needs_pixels(name):
     with pytest.raises(ValueError, match="needs scale: pixel"):
         make(name, scale="image", decoder=DECODER)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_locations_reach_beyond_black_and_white_and_the_image_is_what_is_seen_of_them(y1, y2, sigma):
+    y1, y2, sigma = (torch.full((1, 1, 2, 2), value) for value in (y1, y2, sigma))
+    inner = Composition(torch.lerp(y2, y1, sigma), branches={"y1": y1, "y2": y2}, maps={"sigma": sigma})
+    location, seen = located(inner)
+    assert torch.equal(seen.image, location.clamp(0, 1)) and seen.maps == inner.maps
+    torch.testing.assert_close(location, 3 * inner.image - 1)
+    low, high = torch.stack(list(seen.branches.values())).aminmax(dim=0)
+    assert (low <= seen.image).all() and (seen.image <= high).all()
+
+
+def test_black_for_certain_lets_go_of_the_logits():
+    """The pull of a black pixel ends while the sigmoid is not flat: so that a stroke can still be learned there."""
+    low, high = edges(torch.zeros(1))
+    for std in (0.02, 0.1):
+        logit = torch.zeros(1, requires_grad=True)
+        for _ in range(3000):
+            location, seen = located(Composition(logit.sigmoid().view(1, 1, 1, 1)))
+            nats = log_logistic_mass((low - location) / std, (high - location) / std).sum()
+            (gradient,) = torch.autograd.grad(nats, logit)
+            logit = (logit + 0.01 * gradient).detach().requires_grad_()
+        assert nats > -0.02 and seen.image == 0
+        assert logit.sigmoid() * (1 - logit.sigmoid()) > 0.1
 
 
 def test_far_means_and_small_scales_stay_finite():
