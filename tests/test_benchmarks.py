@@ -10,11 +10,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def measured(tmp_path, name):
+def measured(tmp_path, name, *words):
     out = tmp_path / "result.json"
     done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / name), "--short", "--out", str(out)], capture_output=True, text=True
-    )
+        [sys.executable, str(ROOT / "benchmarks" / name), *(words or ["--short"]), "--out", str(out)],
+        capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text())
 
@@ -34,6 +35,14 @@ def test_training(tmp_path):
 def test_options(tmp_path):
     for rows in measured(tmp_path, "options.py")["cases"].values():
         assert rows["defaults"]["to_defaults"] == 1 and all(row["images_per_s"] > 0 for row in rows.values())
+
+
+@pytest.mark.long
+def test_stage_two(tmp_path):
+    result = measured(tmp_path, "stage_two.py")
+    assert result["steps"].keys() == result["processes"].keys() == {"flow_matching", "dit", "autoregressive"}
+    assert all(row["to_bare"] > 0 for row in result["steps"].values())
+    assert all(row["times_faster"] > 0 for row in result["processes"].values())
 
 
 def test_fields_tells_what_differs(tmp_path):

@@ -187,8 +187,52 @@ def test_the_step_says_how_long_it_will_take(caplog):
     assert f"samplers/flow_matching: {num:,} parameters, 40 steps of 32 of 200 latents" in caplog.text
 
 
+def test_two_processes_learn_what_one_does(tmp_path):
+    """Without chance the same but for the rounding of sums; else each process has noise of its own, and it is another
+    sample of the same training."""
+    cases = {"autoregressive": ({"dropout": 0.0}, 1e-4), "flow_matching": ({}, 0.05)}
+    words = [word for name, (options, _) in cases.items() for word in (name, json.dumps({**options, "steps": 200}))]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = subprocess.Popen([*launcher, __file__, tmp_path / "two", *words], stderr=subprocess.PIPE, text=True)
+    alone = {name: make(name, **options, steps=200) for name, (options, _) in cases.items()}
+    for name, sampler in alone.items():
+        fit(sampler, rows(name), 5, folder=tmp_path / "one" / name)
+    assert process.wait(120) == 0, process.stderr.read()
+    for name, (options, tolerance) in cases.items():
+        one, two = losses(tmp_path / "one" / name), losses(tmp_path / "two" / name)
+        assert len(one) == 2 and two == pytest.approx(one, rel=tolerance)
+        together = make(name, **options)
+        together.load_state_dict(torch.load(tmp_path / "two" / name / "learned.pt", weights_only=True))
+        assert together.num_fit == 200
+        before, *learned = (loss_on_all(one) for one in (make(name, **options), alone[name], together))
+        assert learned[1] == pytest.approx(learned[0], rel=tolerance) and learned[0] < 0.98 * before
+
+
+@torch.no_grad()
+def loss_on_all(sampler):
+    torch.manual_seed(0)
+    name = sampler.eval().config.name
+    what = torch.from_numpy(rows(name))
+    whole = what.long() if name == "autoregressive" else drawn(what.repeat(50, 1, 1))
+    return sampler.loss(whole, torch.zeros(()))["loss"].item()
+
+
+def losses(folder):
+    return [json.loads(line)["loss"] for line in (folder / "train.jsonl").read_text().splitlines()]
+
+
 if __name__ == "__main__":
+    from genzoo.launch import launched
+
     torch.set_num_threads(1)
-    loss = LearnedStep.forward
-    LearnedStep.forward = lambda *words: time.sleep(0.003) or loss(*words)
-    fit(make(sys.argv[2]), rows(sys.argv[2]), 5, folder=Path(sys.argv[1]), again="this again")
+    folder, *words = sys.argv[1:]
+    launch, loss = launched(), LearnedStep.forward
+    if launch.num == 1:
+        LearnedStep.forward = lambda *words: time.sleep(0.003) or loss(*words)
+        fit(make(words[0]), rows(words[0]), 5, folder=Path(folder), again="this again")
+    else:
+        with launch.ends_as_one():
+            for name, options in zip(words[::2], words[1::2], strict=True):
+                fit(sampler := make(name, **json.loads(options)), rows(name), 5, folder=Path(folder, name))
+                if launch.is_main:
+                    torch.save(sampler.state_dict(), Path(folder, name, "learned.pt"))
