@@ -10,18 +10,25 @@ from genzoo.study.study import Claim
 METHOD = (
     "A claim says that one measure is less than another. Runs of the same seed are pairs; the claim **holds** where "
     "the interval of the mean difference (Student's t over the pairs) lies below zero, **fails** where it lies above, "
-    "and is **undecided** where it holds zero, where there are fewer than two pairs, or where protocols differ."
+    "and is **undecided** where it holds zero, where there are fewer than two pairs, or where protocols differ. "
+    "`less in` counts the pairs in which it was less."
 )
 
 
 @dataclass
 class Verdict:
-    """of: the values of the claim's `each`; difference: of the pairs, None where there are none."""
+    """of: the values of the claim's `each`; difference: of the pairs, None where there are none, below 0 in `less`."""
 
     of: tuple[str, ...]
     word: str
     difference: Interval | None
     reason: str = ""
+    less: int = 0
+
+    @property
+    def pairs(self) -> str:
+        num = self.difference.num if self.difference else 0
+        return f"less in {self.less} of {num} pair{'' if num == 1 else 's'}"
 
 
 def verdicts(claim: Claim, facts: list[dict]) -> list[Verdict]:
@@ -52,14 +59,15 @@ def _verdict(claim: Claim, of: tuple[str, ...], pairs: list[dict[int, Record]]) 
                 f"claim '{claim.says}': its runs differ in {dim}, too ({', '.join(values)}): name {dim} in `each`, or "
                 "choose one in `where`"
             )
-    difference = of_mean([float(pair[0].value) - float(pair[1].value) for pair in pairs])
+    differences = [float(pair[0].value) - float(pair[1].value) for pair in pairs]
+    difference, less = of_mean(differences), sum(value < 0 for value in differences)
     entries = [record.entry for pair in pairs for record in pair.values()]
     if unlike := unequal(entries):
-        return Verdict(of, "undecided", difference, f"protocols differ in {', '.join(unlike)}")
+        return Verdict(of, "undecided", difference, f"protocols differ in {', '.join(unlike)}", less)
     if difference.low is None:
-        return Verdict(of, "undecided", difference, "one pair of runs")
+        return Verdict(of, "undecided", difference, "one pair of runs", less)
     word = "holds" if difference.high < 0 else "fails" if difference.low > 0 else "undecided"
-    return Verdict(of, word, difference)
+    return Verdict(of, word, difference, less=less)
 
 
 def _words(record: Record) -> str:

@@ -57,8 +57,9 @@ class Page:
             if claim.answers:
                 words: dict[str, list[str]] = {}
                 for one in claims.verdicts(claim, self.facts):
-                    words.setdefault(one.word, []).append(", ".join(one.of))
-                found = "; ".join(f"**{word}**{' on ' if any(of) else ''}{', '.join(of)}" for word, of in words.items())
+                    place = f"on {', '.join(one.of)} " if any(one.of) else ""
+                    words.setdefault(one.word, []).append(f"{place}({one.pairs})")
+                found = "; ".join(f"**{word}** {', '.join(of)}" for word, of in words.items())
                 said.setdefault(claim.answers, []).append(f"- {claim.says}: {found or 'no runs yet'}")
         return [line for question, ones in said.items() for line in (f"*{question}*", "", *ones, "")]
 
@@ -208,8 +209,7 @@ def _verdict(one: claims.Verdict) -> str:
     why = f": {one.reason}" if one.reason else ""
     if one.difference is None:
         return f"**{one.word}**{why}"
-    pairs = f"{one.difference.num} pair{'s' if one.difference.num > 1 else ''}"
-    return f"**{one.word}** {number(one.difference)} ({pairs}{why if one.difference.num > 1 else ''})"
+    return f"**{one.word}** {number(one.difference)} ({one.pairs}{why if one.difference.num > 1 else ''})"
 
 
 def _head(dims: list[str], values: Key) -> str:

@@ -100,7 +100,7 @@ def test_the_page_holds_means_intervals_rates_and_verdicts(study):
     assert rows["gmm"] == "| gmm | 27.10 ± 0.25 | 27.0 ± 5.0 | 29.20 ± 0.50 |"  # y1's interval holds others
     assert rows["reconstruction"] == "| reconstruction | 20.10 ± 0.25 |  | 19.7 ± 1.9 |"
     assert "2/3 (0.21–0.94)" in "\n".join(page.whole(path)) and "1/3 (0.06–0.79)" in "\n".join(page.whole(path))
-    assert rows["y1 is nearer than y"] == "| y1 is nearer than y | **holds** -8.2 ± 2.3 (3 pairs) |"
+    assert rows["y1 is nearer than y"] == "| y1 is nearer than y | **holds** -8.2 ± 2.3 (less in 3 of 3 pairs) |"
     assert "100 images against 100 of `test`" in "\n".join(page.whole(path))
     best = page.whole(path)[page.whole(path).index("## Best") + 4 :]
     assert best[0] == "| split | 20.10 ± 0.25 | 27.10 ± 0.25 (gmm) |" and "(prior)" in best[1]
@@ -113,10 +113,11 @@ def test_questions_are_answered_at_the_head_of_the_page(study):
                                      "where": {"metric": "fd", "part": "y"}, "each": ["arm"]})  # fmt: skip
     asked = parsed.model_copy(update={"claims": [claim, other]})
     lines = Page(asked, path, cells, facts_of(study), [], path.parent / "runs").whole(path)
-    head = ["*Which is nearer?*", "", "- y1 is nearer than y: **holds**"]
-    assert lines[2:7] == [*head, "- gmm is: **holds** on split; **fails** on plain", ""]
+    head = ["*Which is nearer?*", "", "- y1 is nearer than y: **holds** (less in 3 of 3 pairs)"]
+    other = "- gmm is: **holds** on split (less in 3 of 3 pairs); **fails** on plain (less in 0 of 3 pairs)"
+    assert lines[2:7] == [*head, other, ""]
     rows = [line for line in lines if line.startswith("| ")]
-    assert rows[0] == "| claim | all | split | plain |" and rows[2].endswith(" (3 pairs) |  |  |")
+    assert rows[0] == "| claim | all | split | plain |" and rows[2].endswith(" (less in 3 of 3 pairs) |  |  |")
     none = Page(asked, path, cells, [], [], path.parent / "runs").whole(path)
     assert none[4] == "- y1 is nearer than y: no runs yet" and "| y1 is nearer than y | no runs yet |" in none
 
