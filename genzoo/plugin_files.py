@@ -65,7 +65,9 @@ def load_file(path: str | Path) -> None:
         loader.exec_module(module)
         if not any(entry.owner == str(path) for registry in KINDS.values() for entry in registry.entries.values()):
             example = '`@genzoo.DECODERS.register("mine")`'
-            raise UserError(f"plugin {path} registers nothing: put e.g. {example} above the class")
+            packages = (folder for folder in list(path.parents)[:2] if (folder / "pyproject.toml").is_file())
+            install = "".join(f", or install its package: pip install -e {shlex.quote(str(p))}" for p in packages)
+            raise UserError(f"plugin {path} registers nothing: put e.g. {example} above the class{install}")
     except BaseException as error:
         _forget(name, str(path))
         if isinstance(error, UserError | KeyboardInterrupt):

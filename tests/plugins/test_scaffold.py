@@ -55,6 +55,12 @@ def test_a_new_part_keeps_its_contract_and_trains(kind, new, call):
     assert (folder.parent / "runs" / "fresh_digits" / "metrics.json").is_file()
 
 
+def test_a_part_of_a_package_that_is_not_installed_says_how(call):
+    assert call("new", "latent", "fresh")[0] == 0
+    code, _, err = call("check", "fresh/genzoo_fresh/latent.py")
+    assert code == 2 and "registers nothing" in err and "pip install -e" in err and "fresh\n" in err
+
+
 def test_a_new_dataset_keeps_its_contract_at_its_largest_size(new):
     new("dataset", "fresh")
     conformance("datasets/fresh", {"size": 128})
