@@ -23,7 +23,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from training import BATCH, DEVICE, NETWORKS, Contestant, parts, say, stored_images, take_turns, wait_for_turn
+from trainers import BATCH, DEVICE, NETWORKS, parts, say, stored_images, wait_for_turn
+from training import Contestant, take_turns
 
 SYSTEM = "GENZOO_MALLOC=system"
 TRAINING = {
