@@ -46,7 +46,7 @@ LAYERS = [
     {"config", "cache"},
     {"wording"},
     {"images", "annotations", "budget"},
-    {"files", "allocator"},
+    {"files", "allocator", "interrupts"},
     {"registry"},
     {"installed"},
     {"contracts"},
@@ -57,10 +57,10 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 # Files of more than 300 lines, each with its reason.
 LONG = {"parts.py": "the contracts of all kinds, which are read as one"}
 # At most so many lines of genzoo's own modules are imported by a run on prepared data to the end of its scores, by the
-# page of its report besides, and by `fid` of two folders. What a run imports, by size: training with its checkpoints, log, signals and processes; the recipe with the
-# contracts, names and refusals of its parts; the scores; prepared data, run folder and fitted samplers; the page of the
-# report; the parts that the recipe names; what holds them against the memory first. `fid`: contracts, names and options
-# of metrics and extractors; features and distances; reading image files; the command, signals and processes.
+# page of its report besides, and by `fid` of two folders. What a run imports, by size: training with its checkpoints, log
+# and signals; the recipe with the contracts, names and refusals of its parts; the scores; run folder, prepared data and
+# fitted samplers; the parts that the recipe names; what holds them against the memory first. `fid`: contracts, names
+# and options of metrics and extractors; features and distances; reading image files; the command.
 RUN_LINES, REPORT_LINES, FID_LINES = 8_470, 1_150, 4_240
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -13,7 +13,7 @@ import click
 from genzoo import __version__
 from genzoo.allocator import keep_freed_memory
 from genzoo.errors import Interrupted, UserError, plain, refusal
-from genzoo.training.signals import ignore_signals, interrupt_on_signals
+from genzoo.interrupts import ignore_signals, interrupt_on_signals
 
 COMMANDS = {
     "cache": "cache:cache",
