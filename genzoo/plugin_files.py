@@ -47,14 +47,14 @@ def load_file(path: str | Path) -> None:
     if file.suffix != ".py":
         raise UserError(f"plugin {path}: not a Python file (its name must end in .py)")
     digest = digest_of(path)
-    name = _module_of(path, digest)
+    name = _module_of(digest)
     if name in sys.modules:  # also when the same file lies in two places, such as the copy that a run keeps
         executed[str(path)] = digest
         return
     if (versions := _required(file)) and (problem := outside(versions)):
         raise UserError(f"plugin {path}: {problem} (its REQUIRES_GENZOO)")
     if str(path) in executed:
-        _forget(_module_of(path, executed.pop(str(path))), str(path))
+        _forget(_module_of(executed.pop(str(path))), str(path))
     folder = [str(path)] if path.is_dir() else None
     loader = _FromSource(name, str(file))
     spec = importlib.util.spec_from_file_location(name, file, loader=loader, submodule_search_locations=folder)
@@ -89,7 +89,7 @@ def load_named(recipe: Path, listed: list[str], given: list[str], execute: bool)
         load_file(path)
     passed_over = []
     for path, copy in copies(recipe.parent, listed).items():
-        if _module_of(path, executed.get(path, "")) in sys.modules:
+        if _module_of(executed.get(path, "")) in sys.modules:
             continue
         found = [place for place in ((path, copy) if execute else (copy, path)) if _is_code(place)]
         if execute:
@@ -217,8 +217,9 @@ class _Modules(MetaPathFinder):
 sys.meta_path.insert(0, _Modules())
 
 
-def _module_of(path: str | Path, digest: str) -> str:
-    return f"genzoo_plugin_{Path(path).stem}_{digest[:8]}"
+def _module_of(digest: str) -> str:
+    """By its content alone: a file that was given another name is the same plugin."""
+    return f"genzoo_plugin_{digest[:16]}"
 
 
 def _forget(name: str, owner: str) -> None:

@@ -46,7 +46,7 @@ def forgotten(monkeypatch):
 
     def forget():
         for path, digest in list(plugin_files.executed.items()):
-            plugin_files._forget(plugin_files._module_of(path, digest), path)
+            plugin_files._forget(plugin_files._module_of(digest), path)
         plugin_files.executed.clear()
 
     yield forget
@@ -167,6 +167,12 @@ def test_ones_own_run_loads_wherever_its_plugin_is_now(run, plugin, mark, call, 
     assert type(genzoo.load(moved).head.decoder).__name__ == "Evil" and mark.exists()
     lock = json.loads((moved / "lock.json").read_text())
     assert lock["plugin_files"] == {str(plugin): plugin_files.digest_of(moved / "plugins" / "evil.py")}
+
+
+def test_a_plugin_may_have_another_name_now(run, plugin, mark, call):
+    renamed = plugin.rename(plugin.with_name("renamed.py"))
+    code, _, err = call("sample", run, "--num", "1", "--out", "o", "--plugin", renamed)
+    assert code == 0 and mark.exists(), err
 
 
 def test_an_edited_copy_is_not_executed(run, plugin, mark, call):

@@ -40,7 +40,7 @@ def data_prepare(name: str, options: tuple, plugins: tuple) -> None:
     for plugin in plugins:
         load_file(plugin)
     tree = {"name": name}
-    apply(tree, {}, options)
+    apply(tree, {}, [option.removeprefix("data.") for option in options])  # as messages and recipes call them
     config = parse(part(DATASETS), tree, "data")
     with shown() as report:
         splits = prepare(build(DATASETS, config), config, report)

@@ -12,6 +12,7 @@ from typing import IO
 import numpy as np
 
 from genzoo.errors import UserError, shortened
+from genzoo.images.kinds import TORCH, kind
 from genzoo.images.pixels import DEFLATE_RATIO, arranged, arranged_shape, layout_of, to_uint8, unfit
 from genzoo.parts import Shape
 
@@ -32,14 +33,19 @@ def open_arrays(path: Path) -> dict[str, "Array"]:
                 return {"": Array(path, path.name, file, path.stat().st_size)}
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            if not members and any(name.endswith("data.pkl") for name in archive.namelist()):
+                raise UserError(f"{path} is {TORCH}")
             arrays = {}
             for info in members:
                 _refuse_lies(info, path.stat().st_size)
                 with archive.open(info) as file:
                     arrays[info.filename.removesuffix(".npy")] = Array(path, info.filename, file, info.file_size)
             return arrays
+    except UserError:
+        raise
     except Exception as error:  # a bad zip, a bad header, an unknown .npy version: each has its own
-        raise UserError(f"{path} is not a readable {path.suffix or '.npz'} file: {error}") from error
+        unreadable = f"not a readable {path.suffix or '.npz'} file: {error}"
+        raise UserError(f"{path} is {(path.suffix != '.npy' and kind(path)) or unreadable}") from error
 
 
 class Array:

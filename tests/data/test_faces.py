@@ -69,3 +69,8 @@ def test_speed():
     start = time.process_time()
     faces(num_train=100)
     assert 100 / (time.process_time() - start) > 60  # images per second of one core; 200 on an idle machine
+
+
+def test_prepare_takes_options_as_recipes_name_them(call):
+    code, out, err = call("data", "prepare", "faces", "data.num_train=3", "num_test=2", "data.size=16")
+    assert code == 0 and out.startswith("train: 3 images, sha256 ") and "test: 2 images, " in out, err

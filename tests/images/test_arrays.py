@@ -234,6 +234,9 @@ def test_pickles_are_refused_by_what_they_are(tmp_path):
     }.items():
         with pytest.raises(UserError, match=message):
             side(tmp_path / name)
+        if name in ("a.pkl", "a.pt", "old.pt", "a.tar"):
+            with pytest.raises(UserError, match=message):
+                NPZ(NPZ.Config(name="npz", root=tmp_path / name)).locate()
     assert not (tmp_path / "EXECUTED").exists()
 
 

@@ -151,7 +151,7 @@ def test_a_run_remembers_where_its_parts_came_from(edited, tmp_path, call):
     registry.KINDS["decoders"].forget({"mine"})
     path.unlink()
     (folder / "plugins" / "mine.py").unlink()
-    for name in [name for name in sys.modules if name.startswith("genzoo_plugin_mine")]:
+    for name in [name for name, module in sys.modules.items() if getattr(module, "__file__", "") == str(path)]:
         del sys.modules[name]
     code, _, err = call("sample", folder, "--num", "1", "--out", tmp_path / "png")
     assert code == 2 and f"plugin {path} is not there: --plugin FILE says where it is now" in err
