@@ -1,7 +1,6 @@
 """`KEY=VALUE` edits: words of the command line that change the tree of a recipe before it is checked."""
 
 import json
-import logging
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +10,7 @@ import yaml
 from genzoo.errors import UserError, quoted, shortened
 from genzoo.recipe_file import COMMAND_LINE, Origin, Place, YAMLLoader, parse_yaml
 
-log = logging.getLogger("genzoo")
+Dropped = tuple[Place, Any, Any, dict[str, Any]]  # where another part was named, its name, the one before, its options
 TAKEN = {
     yaml.AnchorToken: "an anchor",
     yaml.AliasToken: "an alias",
@@ -22,15 +21,32 @@ TAKEN = {
 }
 
 
-def apply(tree: dict, origins: dict[Place, str], words: Sequence[str]) -> None:
-    """Make `KEY=VALUE` edits in the tree, and note in `origins` which places came from the command line."""
+def apply(tree: dict, origins: dict[Place, str], words: Sequence[str]) -> list[Dropped]:
+    """Make `KEY=VALUE` edits in the tree, and note in `origins` which places came from the command line.
+
+    Returns what gave way where another part was named, for `lost`.
+    """
+    dropped: list[Dropped] = []
     edits = sorted((_split(word) for word in words), key=_outermost_first)
     keys = {key for key, _, _ in edits}
     for key, value, word in edits:
-        _edit(tree, key, value, keys)
+        dropped += _edit(tree, key, value, keys)
         for place in [place for place in origins if place[: len(key)] == key]:
             del origins[place]
         origins[key] = Origin(f"{COMMAND_LINE}{shortened(word, 200)}", word.partition("=")[2])
+    return dropped
+
+
+def lost(dropped: Sequence[Dropped], made: dict) -> list[str]:
+    """A sentence for each part whose options are other ones, or none, in what took its place. made: the whole tree."""
+    said = []
+    for place, name, before, options in dropped:
+        own = _get(made, place)
+        gone = [key for key, value in options.items() if not isinstance(own, dict) or own.get(key) != value]
+        if gone:
+            place_of_name = ".".join(map(str, (*place, "name")))
+            said.append(f"{place_of_name}={name}: options of {before} are dropped: {', '.join(gone)}")
+    return said
 
 
 def _split(word: str) -> tuple[Place, Any, str]:
@@ -67,16 +83,15 @@ def _outermost_first(edit: tuple[Place, Any, str]) -> tuple[int, bool]:
     return (len(edit[0]), edit[0][-1] != "name")
 
 
-def _edit(tree: dict, key: Place, value: Any, keys: set[Place]) -> None:
+def _edit(tree: dict, key: Place, value: Any, keys: set[Place]) -> list[Dropped]:
     """Set one place of the tree. Naming another part starts from that part's defaults. keys: of all edits."""
+    dropped: list[Dropped] = []
     if key[-1] == "name" and len(key) > 1 and key[0] != "train":
         old = _get(tree, key[:-1])
         if isinstance(old, dict) and old.get("name") != value:
             given = {edit[len(key) - 1] for edit in keys if len(edit) >= len(key) and edit[: len(key) - 1] == key[:-1]}
-            dropped = [option for option in old if option not in {"name", *given}]
-            if dropped:
-                place = ".".join(map(str, key))
-                log.info("%s=%s: options of %s are dropped: %s", place, value, old.get("name"), ", ".join(dropped))
+            options = {option: old[option] for option in old if option not in {"name", *given}}
+            dropped = [(key[:-1], value, old.get("name"), options)]
             old.clear()
     node: Any = tree
     for step, following in zip(key, [*key[1:], None], strict=True):
@@ -90,7 +105,7 @@ def _edit(tree: dict, key: Place, value: Any, keys: set[Place]) -> None:
         if following is None:
             old = node[step] if isinstance(node, list) else node.get(step)
             node[step] = _with_options(value, old)
-            return
+            break
         child = node[step] if isinstance(node, list) else node.get(step)
         if isinstance(child, str):
             child = {"name": child}  # `encoder: resnet` is short for `encoder: {name: resnet}`
@@ -100,6 +115,7 @@ def _edit(tree: dict, key: Place, value: Any, keys: set[Place]) -> None:
             child = [] if isinstance(following, int) else {}
         node[step] = child
         node = child
+    return dropped
 
 
 def _with_options(value: Any, old: Any) -> Any:

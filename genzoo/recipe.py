@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from genzoo.config import Config, Strict, part
-from genzoo.edits import apply
+from genzoo.edits import apply, lost
 from genzoo.errors import UserError
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.model import ModelConfig
@@ -67,7 +67,7 @@ def read(
     """
     path = find(source) if text is None else Path(source)
     tree, origins = load(path) if text is None else parse(text, str(path))
-    apply(tree, origins, overrides)
+    dropped = apply(tree, origins, overrides)
     passed_over: list[str] = []
     listed = tree.get("plugins") or []
     if isinstance(listed, list) and all(isinstance(plugin, str) for plugin in listed):
@@ -80,10 +80,15 @@ def read(
             from genzoo.plugin_files import load_named
 
             passed_over = load_named(path, tree["plugins"], given, execute)
+    made: dict = {}
     try:
         recipe = Recipe.model_validate(tree)
+        made = recipe.model_dump(mode="json") if dropped else {}
     except ValidationError as error:
         raise UserError("\n".join([explain_all(error, origins, path), *passed_over])) from None
+    finally:
+        for sentence in lost(dropped, made):
+            log.info(sentence)
     passed_over += _found_beside(path, tree, origins)
     for sentence in passed_over:
         log.warning(sentence)

@@ -141,6 +141,31 @@ def test_naming_another_part_starts_from_its_defaults(recipe):
     assert read(recipe(), ["train.optimizer.name=adamw", "train.optimizer.lr=0.5"]).train.optimizer.lr == 0.5
 
 
+def test_options_are_said_to_be_dropped_only_where_they_are_lost(recipe, caplog):
+    def said(*words):
+        caplog.clear()
+        read("svae_digits", words)
+        return caplog.text
+
+    caplog.set_level("INFO", "genzoo")
+    assert not said("data.name=mnist"), "its size is the same by default"
+    assert not said("data.name=faces", "data.size=64")
+    assert "data.name=faces: options of digits are dropped: size" in said("data.name=faces")
+    with pytest.raises(UserError, match="nope: unknown option"):
+        said("model.encoder.name=vit", "model.encoder.nope=1")
+    assert "options of resnet are dropped: base_dim, embed_dim" in caplog.text
+
+
+def test_options_alone_are_those_of_the_part_by_default(tmp_path):
+    (tmp_path / "a.yaml").write_text("name: a\n")
+    made = read(tmp_path / "a.yaml", ["objective.beta=2", "model.head.decoder.base_dim=2", "model.encoder.base_dim=4"])
+    assert (made.objective.name, made.objective.beta) == ("elbo", 2)
+    assert (made.model.head.decoder.name, made.model.head.decoder.base_dim) == ("resnet", 2)
+    assert (made.model.encoder.name, made.model.encoder.base_dim) == ("resnet", 4)
+    mixed = read(tmp_path / "a.yaml", ["model.head.name=mixture", "model.head.decoder.base_dim=2"])
+    assert (mixed.model.head.decoder.name, mixed.model.head.decoder.base_dim) == ("resnet", 2)
+
+
 @pytest.mark.parametrize("name", ["a", "08", "1e3", "5e12345", "off", "12", "null"])
 def test_resolved_recipe_reads_back_the_same(recipe, tmp_path, name):
     made = read(recipe(), [f"name='{name}'"])

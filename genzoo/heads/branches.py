@@ -18,6 +18,12 @@ def decode(decoder: nn.Module, features: Tensor, out_shape: Shape) -> Tensor:
     return logits.float()
 
 
+def with_decoder(values: dict) -> dict:
+    """Options of a head with one `decoder`: resnet where it is not named, also where options of it alone are given."""
+    decoder = values.get("decoder") or {}
+    return {**values, "decoder": {"name": "resnet", **decoder} if isinstance(decoder, dict) else decoder}
+
+
 class Branches(nn.Module):
     """Decoders whose outputs, side by side, are the map logits (`num_maps` channels) and then each branch's logits.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genzoo.config import Config, part
-from genzoo.heads.branches import Branches
+from genzoo.heads.branches import Branches, with_decoder
 from genzoo.parts import Composition, Shape
 from genzoo.registry import DECODERS
 
@@ -35,7 +35,7 @@ class MixtureHead(nn.Module):
             if not isinstance(values, dict):
                 return values
             if values.get("trunk", "shared") == "shared":
-                return {**values, "decoder": values.get("decoder") or "resnet"}
+                return with_decoder(values)
             if isinstance(values.get("decoders"), list):
                 return {"num_components": len(values["decoders"]), **values}
             return values

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from genzoo.config import Config, part
-from genzoo.heads.branches import Branches
+from genzoo.heads.branches import Branches, with_decoder
 from genzoo.parts import Composition, Shape
 from genzoo.registry import DECODERS
 
@@ -36,7 +36,7 @@ class SplitHead(nn.Module):
         @classmethod
         def _default_decoder(cls, values: dict) -> dict:
             shared = isinstance(values, dict) and values.get("trunk", "shared") == "shared"
-            return {**values, "decoder": values.get("decoder") or "resnet"} if shared else values
+            return with_decoder(values) if shared else values
 
         @model_validator(mode="after")
         def _one_way(self):
