@@ -72,5 +72,5 @@ def test_speed():
 
 
 def test_prepare_takes_options_as_recipes_name_them(call):
-    code, out, err = call("data", "prepare", "faces", "data.num_train=3", "num_test=2", "data.size=16")
+    code, out, err = call("data", "prepare", "faces", "data.num_train=3", "num_test=2", "data.size=32")
     assert code == 0 and out.startswith("train: 3 images, sha256 ") and "test: 2 images, " in out, err
