@@ -205,7 +205,8 @@ def test_two_processes_learn_what_one_does(tmp_path):
         together.load_state_dict(torch.load(tmp_path / "two" / name / "learned.pt", weights_only=True))
         assert together.num_fit == 200
         before, *learned = (loss_on_all(one) for one in (make(name, **options), alone[name], together))
-        assert learned[1] == pytest.approx(learned[0], rel=tolerance) and learned[0] < 0.98 * before
+        # of codes, a fresh network is off by chance alone: log 5 nats and a little more, of which 0.02 can be learned
+        assert learned[1] == pytest.approx(learned[0], rel=tolerance) and learned[0] < 0.99 * before
 
 
 @torch.no_grad()
