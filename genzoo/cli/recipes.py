@@ -147,7 +147,8 @@ def _fields(source: str, plugins: tuple) -> tuple[dict[str, Any], set[str]]:
     from genzoo.recipe import read
     from genzoo.run_folder import RunFolder
 
-    folder, values = RunFolder(source), {}
+    folder = RunFolder(source)
+    values: dict[str, Any] = {}
     is_run = folder.path.is_dir()
     if is_run and (recorded := folder.lock()):
         values |= leaves({key: recorded.get(key) for key in ("versions", "plugins", "data", "device")}, "lock")
