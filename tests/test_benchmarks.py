@@ -45,6 +45,18 @@ def test_stage_two(tmp_path):
     assert all(row["times_faster"] > 0 for row in result["processes"].values())
 
 
+@pytest.mark.long
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for memory in /proc")
+def test_memory_is_bounded_whatever_the_number_of_posteriors(tmp_path):
+    """Ten times as many posteriors take ten times the disk, and hardly more memory, on one process and on two."""
+    rows = measured(tmp_path, "latents.py", "--posteriors", "6000", "60000")
+    assert [(row["num"], row["processes"]) for row in rows] == [(6000, 1), (6000, 2), (60000, 1), (60000, 2)]
+    for few, many in zip(rows[:2], rows[2:], strict=True):
+        assert many["disk_bytes"] == pytest.approx(60000 * 2 * 4 * 16 * 16 * 4, rel=1e-4)
+        for name in ("encoded", "flow_matching", "1,000 samples"):  # `gmm` holds its max_fit of 20,000
+            assert many["peak_bytes"][name] < few["peak_bytes"][name] + 2**26
+
+
 def test_fields_tells_what_differs(tmp_path):
     score = {"metric": "fd", "features": "a", "generator": "prior", "part": "y", "value": 1.5}
     other = {**score, "part": "y1", "value": 2.5}

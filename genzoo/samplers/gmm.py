@@ -93,27 +93,27 @@ class GMMSampler(nn.Module):
         """Points of each mixture, m n d -> its weights m k, means m k d, and roots of its covariances m k *."""
         from sklearn.mixture import GaussianMixture
 
-        config, most, learned = self.config, self.config.max_iter, []
+        config, place, most = self.config, f"samplers/{self.config.name}", self.config.max_iter
+        learned, num_converged = [], 0
         how = {"reg_covar": config.reg_covar, "random_state": seed, "warm_start": True}
         for points in rows:
             mixture = GaussianMixture(config.num_components, covariance_type=config.covariance, **how)
             try:
                 for turn, rounds in enumerate((1, 1, most - 2)[:most]):  # the first looks for centres, too
                     began = time.perf_counter()
-                    with warnings.catch_warnings(action="ignore" if turn < 2 else None):  # a turn is no fit
+                    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a turn that is no fit
                         mixture.set_params(max_iter=rounds).fit(points.numpy())
                     if turn == 1 and not learned:
-                        seconds = (time.perf_counter() - began) * most * len(rows)
-                        log.info("samplers/%s: about %.0f s at most", config.name, seconds)
+                        log.info("%s: about %.0f s at most", place, (time.perf_counter() - began) * most * len(rows))
                     if mixture.converged_:
                         break
             except ValueError as error:
-                raise UserError(
-                    f"samplers/{config.name} cannot be fitted ({error}); raise reg_covar or lower num_components"
-                ) from error
+                raise UserError(f"{place} cannot be fitted ({error}); raise reg_covar, lower num_components") from error
+            num_converged += mixture.converged_
             covariances = torch.from_numpy(mixture.covariances_)
             root = torch.linalg.cholesky(covariances) if config.covariance == "full" else covariances.sqrt()
             learned.append((torch.from_numpy(mixture.weights_), torch.from_numpy(mixture.means_), root))
+        log.info("%s: %s of %s converged before max_iter rounds", place, num_converged, len(rows))
         return [torch.stack(some) for some in zip(*learned, strict=True)]
 
     def sample(self, num: int, generator: Generator) -> Tensor:
