@@ -30,6 +30,8 @@ def training() -> list[str]:
     for measured in found:
         on_cpu = measured["device"].startswith("cpu")
         names = {"pythae": "pythae, in fp32"} if on_cpu and measured["precision"] == "bf16" else {}
+        _, _, before = measured["command"].partition("--before ")
+        names |= {"before": f"genzoo at {Path(before.split()[0]).name}"} if before else {}
         rows = [
             [
                 f"{FAMILIES[row.get('family', 'vae')]}{row['network']}, {row['size']}x{row['size']}, "
