@@ -31,12 +31,13 @@ def with_sampler(run: Path, recipe: Recipe, name: str) -> Recipe:
     options: dict[str, Any] = {}
     try:
         if (file := _file(run, name)).exists():
+            files.refuse_device(file)
             with safe_open(file, "pt") as opened:
                 options = json.loads((opened.metadata() or {})["fitted"])["options"]
         elif SAMPLERS.get(name).needs_fit:
             return recipe
         config = parse(part(SAMPLERS), {**options, "name": name}, str(file))
-    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, SafetensorError) as error:
         log.warning("%s is damaged (%s): the sampler has to be fitted again", file, error)
         return recipe
     return recipe.model_copy(update={"samplers": [*recipe.samplers, config]})

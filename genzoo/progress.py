@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 log = logging.getLogger("genzoo")
@@ -12,6 +13,19 @@ Progress = Callable[[str, int, int | None], None]  # what is being done, images 
 
 def silent(what: str, done: int, total: int | None) -> None:
     """The progress that nobody is shown."""
+
+
+@contextmanager
+def said_when_long(place: str, options: Mapping[str, object], seconds: float = 30) -> Iterator[None]:
+    """A line once the body has taken that long, with the options that decide it: of what shows no other progress."""
+    words = ", ".join(f"{key}: {value}" for key, value in options.items() if key not in ("name", "features"))
+    timer = threading.Timer(seconds, log.info, (f"%s takes more than {seconds:g} s (%s)", place, words))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager

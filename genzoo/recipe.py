@@ -89,6 +89,10 @@ def read(
     finally:
         for sentence in lost(dropped, made):
             log.info(sentence)
+    if not {"data", "model"} & tree.keys():
+        log.info("%s names neither data nor a model: the defaults are taken, data %s and a model of %s and %s (`genzoo "
+                 "show %s` prints them all)", path, recipe.data.name, recipe.model.encoder.name, recipe.model.head.name,
+                 shlex.quote(str(source)))  # fmt: skip
     passed_over += _found_beside(path, tree, origins)
     for sentence in passed_over:
         log.warning(sentence)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MOST = 20  # mistakes that are told one by one
 COMMAND_LINE = "command line: "
+OCTAL = re.compile(r"[-+]?0[0-9_]")
 TAGS = {f"tag:yaml.org,2002:{name}" for name in ("map", "seq", "str", "int", "float", "bool", "null")}
 
 
@@ -196,6 +197,8 @@ def parse_yaml(text: str, place_of_text: str) -> tuple[Any, dict[Place, str]]:
             made = loader.construct_object(node)
         except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError, yaml.YAMLError):
             raise _fault(node, f"{quoted(node.value)} is no value for {_tag_of(node)}; leave the tag out") from None
+        if isinstance(made, int | float) and node.style is None and OCTAL.match(node.value):
+            raise _fault(node, f"{node.value} begins with 0, which other programs read as octal; leave the 0 out")
         return _plain(node, made) if isinstance(made, str) else made
 
     try:

@@ -1,5 +1,6 @@
 """A trained run put to use: reconstruct and encode images of one's own, decode latents, draw what the latent holds."""
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from genzoo.errors import UserError
+from genzoo.budget import refuse
+from genzoo.errors import UserError, quoted
 from genzoo.evaluation import generate
 from genzoo.evaluation.images import quantize
 from genzoo.evaluation.work import Work
 from genzoo.files import check_writable, replacing
 from genzoo.given import Given, given
-from genzoo.images.arrays import open_arrays
+from genzoo.images.arrays import Array, open_arrays
 from genzoo.loading import load
 from genzoo.model import Model
 from genzoo.parts import Composition
@@ -147,7 +149,7 @@ def _latents(path: Path, model: Model) -> tuple[Tensor, list[str]]:
     if key is None:
         held = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items()) or "nothing"
         raise UserError(f"{path} has no array z or mean (it holds {held})")
-    values = _read(path, key)
+    values = _read(arrays[key])
     if key == "codes":
         z = model.latent.vectors(torch.from_numpy(values.astype(np.int64)))
     else:
@@ -159,20 +161,30 @@ def _latents(path: Path, model: Model) -> tuple[Tensor, list[str]]:
         )
     if not z.isfinite().all():
         raise UserError(f"{path}: the array '{key}' has values that are not finite")
-    names = [str(name) for name in _read(path, "names")] if "names" in arrays else []
-    if len(set(names)) != len(z):
-        return z, [f"{k:06d}" for k in range(len(z))]
-    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in names):
-        raise UserError(f"{path}: its names point outside the folder that is written")
-    return z, names
+    names = _names(arrays["names"]) if "names" in arrays else []
+    return z, names if len(set(names)) == len(z) else [f"{k:06d}" for k in range(len(z))]
 
 
-def _read(path: Path, key: str) -> np.ndarray:
+def _names(array: Array) -> list[str]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return np.atleast_1d(arrays[key])
+        names = [str(name) for name in _read(array).ravel()]
+    except (ValueError, SystemError) as error:  # of numbers that are no characters
+        raise UserError(f"{array.place} holds no names: {error}") from None
+    for name in names:
+        own = Path(name)
+        if not own.name or not name.isprintable() or own.is_absolute() or ".." in own.parts:
+            raise UserError(f"{array.place}: {quoted(name)} is no name for a file inside the folder that is written")
+    return names
+
+
+def _read(array: Array) -> np.ndarray:
+    num_bytes = math.prod(array.shape) * array.dtype.itemsize
+    refuse(2 * num_bytes, array.place, "decode a part of it at a time")
+    try:
+        with np.load(array.path, allow_pickle=False) as arrays:
+            return np.atleast_1d(arrays[array.key])
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: the array '{key}' cannot be read: {error}") from error
+        raise UserError(f"{array.place} cannot be read: {error}") from error
 
 
 def _loaded(source: Given, model: Model) -> Iterator[Tensor]:

@@ -135,6 +135,14 @@ def test_features_of_more_images_than_the_memory_holds_are_refused(small):
         Rows(10**6, 1280)
 
 
+def test_a_mixture_that_no_memory_fits_is_refused(small):
+    from genzoo.samplers.gmm import GMMSampler
+
+    sampler = GMMSampler(GMMSampler.Config(name="gmm", num_components=9000), latent_shape=(2,))
+    with pytest.raises(UserError, match=r"9,000 components on 10,000 posteriors would take 2.16 GB.*lower num_comp"):
+        sampler.fit(torch.zeros(10_000, 2), torch.zeros(10_000, 2), seed=0)
+
+
 def test_weights_are_the_same_within_the_budget():
     config = read("vae_digits").model
     model, parts = [], []

@@ -175,7 +175,7 @@ def test_resolved_recipe_reads_back_the_same(recipe, tmp_path, name):
 
 
 def test_words_of_yaml_1_1_are_words(recipe):
-    made = read(recipe(TEXT.replace("steps: 10", "steps: 010\n  compile: off\n  optimizer: {lr: 1e-4}")))
+    made = read(recipe(TEXT.replace("steps: 10", "steps: 1e1\n  compile: off\n  optimizer: {lr: 1e-4}")))
     assert (made.train.steps, made.train.compile, made.train.optimizer.lr) == (10, "off", 1e-4)
 
 

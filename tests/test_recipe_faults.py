@@ -114,6 +114,34 @@ def test_what_a_scalar_can_hold_is_refused_with_its_line(folder, value, message)
         assert said.startswith("mine.yaml:2: not valid YAML: ") and message in said
 
 
+@pytest.mark.parametrize("value", ["010", "-007", "00", "010.5", "01e3", "0_7"])
+def test_a_number_that_begins_with_0_is_refused(folder, value):
+    said = f"{value} begins with 0, which other programs read as octal"
+    if "_" in value:
+        assert "expected int" in refusal(folder, f"name: a\nseed: {value}\n")
+        return
+    assert refusal(folder, f"name: a\nseed: {value}\n").startswith(f"mine.yaml:2: not valid YAML: {said}")
+    message = refusal(folder, "name: a\n", f"seed={value}")
+    assert said in message and message.endswith(shlex.quote(f'seed="{value}"'))
+    assert not refusal(folder, f'name: "{value.replace("-", "a")}"\nseed: 0\ntrain: {{ema: 0.5}}\n')
+
+
+@pytest.mark.parametrize("name", ["folder", "webdataset", "npz", "mnist"])
+def test_a_path_with_a_line_break_is_refused_on_one_line(folder, name):
+    message = refusal(folder, f'name: a\ndata: {{name: {name}, root: "x\\ngenzoo: done"}}\n')
+    assert (message or name == "webdataset") and "\n" not in message
+
+
+def test_a_recipe_of_nothing_but_a_name_says_what_it_is(folder, caplog):
+    caplog.set_level("INFO")
+    assert not refusal(folder, "name: a\n")
+    assert (
+        "names neither data nor a model: the defaults are taken, data digits and a model of resnet and" in caplog.text
+    )
+    caplog.clear()
+    assert not refusal(folder, "name: a\n", "data=digits") and "names neither" not in caplog.text
+
+
 def test_many_mistakes_are_counted_and_quickly(folder):
     begun = time.monotonic()
     message = refusal(folder, "name: a\n" + "".join(f"x{k}: 1\n" for k in range(9000)))

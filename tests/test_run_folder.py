@@ -212,24 +212,47 @@ def test_parts_of_every_kind_may_have_an_owner(owned, tmp_path, call, caplog):
     names = {kind: owned(kind, name) for kind, name in (
         ("encoders", "resnet"), ("latents", "gaussian"), ("decoders", "resnet"), ("heads", "split"),
         ("objectives", "elbo"), ("samplers", "gmm"), ("datasets", "digits"), ("features", "efficientnet_lite0"),
+        ("priors", "mog"), ("terms", "total_variation"), ("metrics", "kid"),
     )}  # fmt: skip
     words = [*WORDS[:10], "evaluation.allow_few=true", f"data={{name: {names['datasets']}, size: 32}}",
              f"model.encoder={{name: {names['encoders']}, base_dim: 2, embed_dim: 8}}",
              f"model.latent={{name: {names['latents']}, dim: 3}}",
              f"model.head={{name: {names['heads']}, decoder: {{name: {names['decoders']}, base_dim: 2}}}}",
              f"objective={names['objectives']}", f"samplers=[{{name: {names['samplers']}, num_components: 2}}, prior]",
-             f"evaluation.metrics=[{{name: fd, features: {names['features']}}}]", "report=true"]  # fmt: skip
+             f"evaluation.metrics=[{{name: fd, features: {names['features']}}}, {names['metrics']}]",
+             f"model.prior={names['priors']}", f"terms=[{names['terms']}]", "report=true"]  # fmt: skip
     folder = tmp_path / "run"
     code, _, err = call("run", "svae_digits", *words, "--out", folder)
     assert code == 0, err
     assert (folder / "samplers" / "acme" / "gmm.safetensors").is_file()
+    np.savez(tmp_path / "z.npz", z=np.zeros((2, 3), np.float32))
     for command in (
         ["run", folder / "recipe.yaml", "train.steps=3", "--out", folder, "--resume"],
         ["eval", folder],
         ["sample", folder, "--num", "1", "--out", tmp_path / "o", "--sampler", "acme/gmm"],
         ["fid", f"{folder}:acme/gmm", "digits:test", "--metric", "fd", "--num", "4", "--allow-few"],
+        [
+            "fid",
+            f"{folder}:acme/gmm",
+            "digits:test",
+            "--metric",
+            "acme/kid",
+            "--num",
+            "4",
+            "--features",
+            "acme/efficientnet_lite0",
+        ],
+        ["stats", "digits:test", "--features", "acme/efficientnet_lite0", "--num", "4", "--out", tmp_path / "s.npz"],
+        ["neighbors", f"{folder}:acme/gmm", "acme/digits:test", "--num", "4", "--out", tmp_path / "n.png"],
+        ["data", "prepare", "acme/digits", "size=32"],
+        ["data", "ls"],
         ["report", folder],
-        ["compare", folder, finished_twin(folder)],
+        ["panels", folder],
+        ["compare", folder, finished_twin(folder), "--html", tmp_path / "c.html"],
+        ["export", folder, "--to", "hf", "--out", tmp_path / "hub"],
+        ["decode", tmp_path / "hub", tmp_path / "z.npz", "--out", tmp_path / "images"],
+        ["show", "samplers/acme/gmm"],
+        ["list", "metrics", "acme/*"],
     ):
         code, _, err = call(*command)
         assert code == 0, (command, err)

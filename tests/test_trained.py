@@ -155,8 +155,11 @@ def test_a_split_of_a_dataset_can_be_given(trained, call, tmp_path):
         ({"z": np.zeros((0, 3))}, "latents of this model are n x 3"),
         ({"z": np.full((2, 3), np.nan)}, "not finite"),
         ({"z": np.array(["a", "b"])}, "latents of this model are n x 3"),
-        ({"z": np.zeros((2, 3)), "names": np.array(["a", "../b"])}, "outside the folder"),
-        ({"z": np.zeros((2, 3)), "names": np.array(["a", "/tmp/b"])}, "outside the folder"),
+        *(
+            ({"z": np.zeros((2, 3)), "names": np.array(["a", name])}, "is no name for a file inside the folder")
+            for name in ("../b", "/tmp/b", "", ".", "a\0b", "a\nb", "\x1b]0;owned\x07", "\ud800")
+        ),
+        ({"z": np.zeros((2, 3)), "names": np.full(2, 0x110000, "<u4").view("<U1")}, "holds no names"),
         ({"z": np.array([[1, 2, 3], None], object)}, "cannot be read"),
         ({"other": np.zeros((2, 3))}, "no array z or mean"),
     ],

@@ -20,6 +20,8 @@ def refuse(address: str, key: str) -> None:
     protocol, colon, _ = address.partition("://")
     if "::" in address or "\0" in address:
         problem = "addresses are not chained with `::`"
+    elif "\n" in address:
+        problem = "it holds a line break"
     elif address.startswith("data:"):
         problem = "it is data, not an address"
     elif colon and protocol not in PROTOCOLS:

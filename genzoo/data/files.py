@@ -16,6 +16,8 @@ def _absolute(path: Path) -> Path:
         path = path.expanduser().absolute()
         if "\0" in str(path) or len(os.fsencode(path)) > 4095 or max(len(os.fsencode(one)) for one in path.parts) > 255:
             raise ValueError("no file can be called so")
+        if "\n" in str(path):
+            raise ValueError("a name with a line break is not taken; rename it")
     except (RuntimeError, ValueError) as error:  # of a home that nobody has, and of what no name can hold
         raise ValueError(f"{quoted(str(path))} is no path: {error}") from None
     return path

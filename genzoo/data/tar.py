@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import IO, Protocol
 
+from genzoo.images.tree import FREE_BYTES, MAX_RATIO
+
 BLOCK = 512
 MAX_ATTRIBUTES = 1 << 20  # bytes that go before one member: long names, times, access rights
-MAX_RATIO, FREE_BYTES = 100, 256 << 20  # a packed archive is given up when it unpacks to more; images hardly shrink
 SPARSE = "sparse file"
 KINDS = {b"1": "link", b"2": "link", b"3": "device", b"4": "device", b"5": "folder", b"6": "pipe", b"S": SPARSE}
 WITHOUT_CONTENT = {*KINDS.values()} - {SPARSE}

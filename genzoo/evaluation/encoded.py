@@ -107,10 +107,18 @@ def _is_whole(file: Path, card: dict[str, Any]) -> bool:
     about = read_json(file.with_suffix(".json"), "the latents are encoded anew")
     if about is None or not file.is_file() or {**about, "sha256": None} != {**card, "sha256": None}:
         return False
-    if about["sha256"] == sha256(file):
+    if about.get("sha256") == sha256(file) and _is_array_of(file, card["num_images"]):
         return True
     log.warning("%s is damaged: the latents are encoded anew", file)
     return False
+
+
+def _is_array_of(file: Path, num: int) -> bool:
+    try:
+        rows = np.load(file, mmap_mode="r")
+        return rows.dtype.kind in "fu" and rows.ndim > 1 and len(rows) == num
+    except (OSError, ValueError, EOFError):
+        return False
 
 
 def _write(rows: Rows, num: int, work: Work, file: Path, card: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from genzoo.errors import UserError
 from genzoo.evaluation.images import Spread, read
 from genzoo.evaluation.work import Work
 from genzoo.parts import Composition, Sampler, Shape
+from genzoo.progress import said_when_long
 
 
 def bind(sampler: Sampler, model: nn.Module) -> None:
@@ -27,7 +28,8 @@ def draw(model: nn.Module, sampler: Sampler, num: int, seed: int) -> Tensor:
     bind(sampler, model)
     if hasattr(sampler, "loss"):  # a network, on the model's device
         sampler.to(next((parameter.device for parameter in model.parameters()), None))
-    return sampler.sample(num, torch.Generator().manual_seed(seed))
+    with said_when_long(getattr(sampler, "kind_name", "the sampler"), {"num": f"{num:,}"}):
+        return sampler.sample(num, torch.Generator().manual_seed(seed))
 
 
 def refuse_many(num: int, latent_shape: Shape, place: str) -> None:

@@ -13,6 +13,7 @@ from genzoo.evaluation.images import Images, Spread, read
 from genzoo.evaluation.protocol import versions
 from genzoo.evaluation.work import Work
 from genzoo.parts import Metric
+from genzoo.progress import said_when_long
 
 T = TypeVar("T")
 GROUP = 32  # images that are encoded together and share their chance, whatever evaluation.batch_size is
@@ -64,7 +65,8 @@ def score_model(
             "reference_sha256": reference.digest,
         }
         try:
-            made = metric.score(trained, seed)
+            with said_when_long(f"metrics/{config.name}", config.model_dump()):
+                made = metric.score(trained, seed)
         except UserError as error:
             if strict:
                 raise UserError(f"{config.name} cannot be scored: {error}") from error

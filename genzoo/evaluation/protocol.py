@@ -17,6 +17,7 @@ OWN = {
     "control",  # options of what changed the images before they were scored, which `part` names
 }
 
+NAMING = {"metric", "features", "generator", "part", "value"}
 OPTIONS = "sampler_options"  # of the sampler behind a score, where they are known
 
 
@@ -67,3 +68,12 @@ def caveat(entry: dict) -> str:
     moved = entry["found"]["last_doubling"]
     size = f"{abs(moved['moved']):.2g} ± {moved['standard_error']:.2g} nats"
     return f"unconverged: the last doubling of the draws still moved it by {size}"
+
+
+def is_score(entry: object) -> bool:
+    """Whether it is an entry of "scores" in a metrics.json: named in words, with a number, or None where skipped."""
+    if not isinstance(entry, dict) or not entry.keys() >= NAMING:
+        return False
+    value = entry["value"]
+    is_number = isinstance(value, float) or (type(value) is int and abs(value) < 2**63)
+    return (value is None or is_number) and all(isinstance(entry[key], str) for key in NAMING - {"value"})

@@ -3,9 +3,7 @@
 from dataclasses import dataclass, field
 
 from genzoo.evaluation.better import directions
-from genzoo.evaluation.protocol import OPTIONS, differences
-
-NAMING = {"metric", "features", "generator", "part", "value"}
+from genzoo.evaluation.protocol import OPTIONS, differences, is_score
 
 
 @dataclass
@@ -26,7 +24,7 @@ def entries(metrics: dict) -> list[dict]:
     protocol = metrics.get("protocol")
     known = protocol.get("samplers") if isinstance(protocol, dict) else None
     options = {name: {OPTIONS: values} for name, values in (known if isinstance(known, dict) else {}).items()}
-    found = [entry for entry in metrics.get("scores", []) if entry.keys() >= NAMING]
+    found = [entry for entry in metrics.get("scores", []) if is_score(entry)]
     return [{**entry, **options.get(entry["generator"], {})} for entry in found]
 
 

@@ -12,6 +12,7 @@ from genzoo.evaluation.extractor import make_extractor
 from genzoo.evaluation.protocol import protocol_of
 from genzoo.extractors import label_of
 from genzoo.parts import Features, Metric
+from genzoo.progress import said_when_long
 from genzoo.registry import METRICS
 
 
@@ -49,7 +50,8 @@ class Measure:
 
     def scores(self, real: Side, fake: Side, seed: int, entry: dict) -> list[dict]:
         """The finished entries of metrics.json, one for each number that the metric makes."""
-        made = self.metric.score(real, fake, seed)
+        with said_when_long(f"metrics/{self.config.name}", self.config.model_dump()):
+            made = self.metric.score(real, fake, seed)
         return [{**entry, "metric": name, **value} for name, value in made.items()]
 
 

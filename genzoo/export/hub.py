@@ -44,7 +44,10 @@ def write(
     if scored:
         write_json(folder / "metrics.json", without_paths(scored))
     pictures = _pictures(run, recipe, step, bool(scored), folder)
-    trained = {"data": run.lock().get("data", {}), **run.trained(step)}
+    splits = run.lock().get("data")
+    held = splits.items() if isinstance(splits, dict) else ()
+    data = {name: split for name, split in held if isinstance(split, dict) and isinstance(split.get("num_images"), int)}
+    trained = {"data": data, **run.trained(step)}
     write_text(folder / "README.md", card(recipe, config, trained, scored, pictures, licence, repo, model.has_prior))
     return {"files": sorted(path.name for path in folder.iterdir())}
 

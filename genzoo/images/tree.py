@@ -18,6 +18,7 @@ SUFFIXES = tuple(
     [".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm"]
 )
 MAX_FILE_BYTES = 256 << 20  # of one file, unpacked
+MAX_RATIO, FREE_BYTES = 100, 256 << 20  # a packed archive is given up when it unpacks to more; images hardly shrink
 
 
 class CorruptFile(UserError):
@@ -132,6 +133,8 @@ class Tree:
                         self.passed_over.add(reason)
                 _check_members(self._zip.infolist(), members, root)
                 self._members = {_slashes(info.filename): info.filename for info in members}
+                for _ in range(len(members) - len(self._members)):
+                    self.passed_over.add("of a name that comes again")
                 found = {_slashes(info.filename): (info.file_size, info.CRC) for info in members}
         except UserError:
             raise
@@ -250,6 +253,8 @@ def _check_members(everything: list[zipfile.ZipInfo], wanted: list[zipfile.ZipIn
             problem = f"unpacks to {info.file_size >> 20} MB, more than {MAX_FILE_BYTES >> 20} MB"
         if problem:
             raise UserError(f"{archive} is refused: its member {info.filename!r} {problem}")
+    if sum(info.file_size for info in wanted) > FREE_BYTES + MAX_RATIO * archive.stat().st_size:
+        raise UserError(f"{archive} is refused: it unpacks to more than {MAX_RATIO} times its size")
 
 
 def _walk(root: Path, suffixes: tuple[str, ...], passed_over: Reasons) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -1,5 +1,6 @@
 """Kernel Inception Distance, on any features."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from genzoo.config import Config
 from genzoo.extractors import EXTRACTOR, Extractor
 from genzoo.parts import Side
+
+MAX_HELD = 2**24  # values of the kernel at once, whatever the subsets' size
 
 
 class KID:
@@ -64,8 +67,18 @@ def _mmd(x: Tensor, y: Tensor) -> Tensor:
     """Unbiased squared MMD of two sets of n, in float64 once the (costly) products are made."""
     n = len(x)
 
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T).double().div_(a.shape[1]).add_(1).pow_(3)
+    def blocks(a: Tensor, b: Tensor) -> Iterator[Tensor]:
+        """Some rows of the kernel's n x n values at a time."""
+        for rows in a.split(max(1, MAX_HELD // n)):
+            yield (rows @ b.T).double().div_(a.shape[1]).add_(1).pow_(3)
 
-    xx, yy = (k.sum() - k.trace() for k in (kernel(x, x), kernel(y, y)))
-    return (xx + yy) / (n * (n - 1)) - 2 * kernel(x, y).mean()
+    def apart(a: Tensor) -> Tensor:
+        """The sum over all pairs but those of an image with itself."""
+        total, start = torch.zeros((), dtype=torch.float64), 0
+        for block in blocks(a, a):
+            total += block.sum() - block[:, start : start + len(block)].trace()
+            start += len(block)
+        return total
+
+    across = torch.stack([block.sum() for block in blocks(x, y)]).sum() / n**2
+    return (apart(x) + apart(y)) / (n * (n - 1)) - 2 * across

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from genzoo.errors import UserError
+from genzoo.evaluation.protocol import is_score
 from genzoo.recipe import Recipe
 from genzoo.recipe_file import dump
 from genzoo.run_folder import RunFolder
@@ -50,7 +51,7 @@ def read(folder: Path, plugins: Sequence[str] = ()) -> Facts:
     if not any((folder / name).is_file() for name in ("recipe.yaml", "metrics.json")):
         raise UserError(f"{folder} is not a run folder: it has no recipe.yaml (`genzoo run RECIPE --out {folder}`)")
     facts = Facts(folder, folder.resolve().name)
-    facts.metrics = _json(facts, "metrics.json") or {}
+    facts.metrics = _sound(facts, _json(facts, "metrics.json") or {})
     facts.lock = _json(facts, "lock.json") or {}
     facts.lines = _lines(facts)
     facts.name = str(facts.metrics.get("name", facts.name))
@@ -82,13 +83,24 @@ def _json(facts: Facts, name: str) -> dict | None:
         return None
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         facts.notes.append(f"{name} cannot be read: {error}")
         return None
     if not isinstance(tree, dict):
         facts.notes.append(f"{name} is not what genzoo writes")
         return None
     return tree
+
+
+def _sound(facts: Facts, metrics: dict) -> dict:
+    """Without the sections, and the scores, that are not of the kind that genzoo writes."""
+    kinds = {"scores": list, **dict.fromkeys(("train", "latent", "split", "protocol"), dict | None)}
+    kept = {key: value for key, value in metrics.items() if isinstance(value, kinds.get(key, object))}
+    scores = kept.get("scores", [])
+    kept |= {"scores": [entry for entry in scores if is_score(entry)]} if scores else {}
+    if foreign := len(metrics) - len(kept) + len(scores) - len(kept.get("scores", [])):
+        facts.notes.append(f"{foreign} entries of metrics.json are not what genzoo writes and are left out")
+    return kept
 
 
 def _lines(facts: Facts) -> list[dict]:
@@ -98,8 +110,10 @@ def _lines(facts: Facts) -> list[dict]:
     for text in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ():
         try:
             line = json.loads(text)
+            if not all(isinstance(value, int | float) for value in line.values()):
+                raise TypeError(line)
             found[int(line["step"])] = line
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
             foreign += 1
     if foreign:
         facts.notes.append(f"{foreign} line(s) of train.jsonl cannot be read and are left out")

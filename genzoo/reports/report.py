@@ -9,6 +9,7 @@ from PIL import Image
 
 from genzoo.errors import UserError
 from genzoo.evaluation.branches import describe
+from genzoo.files import refuse_device
 from genzoo.reports import page
 from genzoo.reports.charts import number
 from genzoo.reports.curves import curves
@@ -159,6 +160,7 @@ def _strips(facts: Facts, with_panels: bool) -> list[dict]:
     made = []
     for name, file in chosen:
         try:
+            refuse_device(file)
             with Image.open(file, formats=("PNG",)) as image:
                 image = image.convert("RGB")
                 image.thumbnail((STRIP_WIDTH, 4 * STRIP_WIDTH))

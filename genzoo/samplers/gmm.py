@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
+from genzoo.budget import refuse
 from genzoo.config import Config
 from genzoo.errors import UserError
 from genzoo.parts import Shape
@@ -78,6 +79,9 @@ class GMMSampler(nn.Module):
         if config.max_fit and config.max_fit < len(mean):
             kept = torch.randperm(len(mean), generator=torch.Generator().manual_seed(seed))[: config.max_fit]
             mean = mean[kept.sort().values]
+        held = 3 * 8 * len(mean) * config.num_components  # in EM, of every component for every posterior
+        what = f"samplers/{config.name}: {config.num_components:,} components on {len(mean):,} posteriors"
+        refuse(held, what, "lower num_components or max_fit")
         z = mean.flatten(1).double()
         rows = z.unflatten(1, (len(mean[0]), -1)).permute(2, 0, 1) if config.by_position else z[None]  # m n d/m
         num = sum(buffer.numel() for buffer in (self.weights, self.means, self.cholesky))
@@ -119,6 +123,11 @@ class GMMSampler(nn.Module):
     def sample(self, num: int, generator: Generator) -> Tensor:
         if not self.num_fit:
             raise UserError(f"samplers/{self.config.name} has not been fitted yet")
+        weights = self.weights
+        if not (weights.isfinite().all() and (weights >= 0).all() and weights.sum(-1).all()):
+            raise UserError(
+                f"samplers/{self.config.name}: its weights are no probabilities; remove its file to fit again"
+            )
         learned = (self.weights, self.means, self.cholesky)
         mixtures = learned if self.config.by_position else [buffer[None] for buffer in learned]
         z = torch.stack([_draws(*mixture, num, generator) for mixture in zip(*mixtures, strict=True)])

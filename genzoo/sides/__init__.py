@@ -12,6 +12,7 @@ from genzoo.errors import UserError, suggestion
 from genzoo.evaluation.images import Images, from_array
 from genzoo.evaluation.statistics import Known
 from genzoo.images.tree import SUFFIXES, Tree
+from genzoo.registry import DATASETS
 
 Source = Any  # a name (str or Path), an array or tensor of images, or an iterable of batches of them
 
@@ -115,7 +116,7 @@ def side(
 
         return from_tree(name, Tree(path, SUFFIXES), num)
     dataset, colon, split = name.partition(":")
-    if colon and "/" not in dataset:
+    if colon and ("/" not in dataset or dataset in DATASETS.entries):  # acme/photos:test
         from genzoo.sides.dataset import split_of
 
         return from_array(name, split_of(dataset, split, root, like), num)

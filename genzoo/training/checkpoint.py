@@ -206,9 +206,9 @@ def _fault(path: Path) -> str:
         if strange := [name for name in digests if not _is_own(path, name)] + unlisted:
             return f"manifest.json and the folder do not agree on {quoted(strange[0])}"
         changed = [name for name, digest in digests.items() if sha256(path / name) != digest]
-        if not changed and not isinstance(read_state(path)["step"], int):
-            return "its state.json has no step"
-    except (OSError, ValueError, AttributeError, LookupError, TypeError) as error:
+        if not changed and (step := read_state(path)["step"]) != int(path.name.removeprefix("step-")):
+            return f"its state.json is of step {quoted(step)}"
+    except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
         return f"{type(error).__name__}: {error}"
     return f"{', '.join(changed)} changed since it was written" if changed else ""
 

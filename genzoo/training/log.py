@@ -59,7 +59,7 @@ class Rows:
         return rows.tolist()
 
     def restore(self, names: list[str], rows: list[list[float]], device: torch.device) -> None:
-        self.names, self._rows = names, list(torch.tensor(rows, device=device))
+        self.names, self._rows = names, list(torch.tensor(rows, device=device).reshape(len(rows), len(names)))
 
     def clear(self) -> None:
         self._rows = []
@@ -152,8 +152,10 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
             line = json.loads(text)
-            if line["step"] <= (lines[-1]["step"] if lines else 0):
+            if not isinstance(line["step"], int) or line["step"] <= (lines[-1]["step"] if lines else 0):
                 raise ValueError(line)
+            if not all(isinstance(value, int | float) for value in line.values()):
+                raise TypeError(line)
             lines.append(line)
         except (ValueError, TypeError, LookupError, RecursionError):
             foreign += 1

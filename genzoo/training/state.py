@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from genzoo.errors import UserError
+from genzoo.errors import UserError, reason
 from genzoo.files import read_json, write_json
 from genzoo.launch import leave_at_exit
 from genzoo.training import checkpoint
@@ -50,8 +50,9 @@ class State:
         self.given, self.step = step, step
         self.done = self.saved = 0
         self.seconds = 0.0
-        self._join(rows, resume)
+        torch.set_float32_matmul_precision("highest")  # whatever TORCH_ALLOW_TF32_CUBLAS_OVERRIDE or a notebook says
         with _recipe_alone():
+            self._join(rows, resume)
             self._place(resume)
             self._equip()
         if resume and (path := checkpoint.newest(folder)):
@@ -204,7 +205,16 @@ class State:
         return {name: tensor.cpu() for name, tensor in gathered if self.accelerator.is_main_process}
 
     def _restore(self, path: Path) -> None:
-        state = checkpoint.read_state(path)
+        """Go on from a checkpoint. UserError also where its files are whole and hold what `save` does not write."""
+        try:
+            self._take(path, checkpoint.read_state(path))
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+            raise UserError(
+                f"{path} is whole, and not what training writes ({reason(error)}); move it away, so that the "
+                "checkpoint before it is taken, or train again elsewhere"
+            ) from error
+
+    def _take(self, path: Path, state: dict[str, Any]) -> None:
         for name, value in self._identity().items():
             if state[name] != value:
                 raise UserError(f"{path} was made with {name} {state[name]}, not {value}; resume with the same")
@@ -218,12 +228,14 @@ class State:
                     # Fused optimizers walk weights and moments in memory order, so both need the same strides.
                     moment = torch.empty_like(parameters[i], dtype=value.dtype)
                     values[name] = moment.copy_(share_like(value, moment))
+                elif isinstance(value, Tensor) and value.numel() > max(1, parameters[i].numel()):
+                    raise ValueError(f"{name} of weight {i} is {tuple(value.shape)}")
         self.optimizer.load_state_dict(optimizer)
         if state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.rows.restore(state["names"], state["rows"], self.device)
         self.done = self.saved = state["step"]
-        self.seconds = state["seconds"]
+        self.seconds = float(state["seconds"])
         self.clock.fill_(self.done)
 
     def _identity(self) -> dict[str, Any]:
@@ -253,11 +265,17 @@ def _made_whole(sharded: nn.Module, module: nn.Module) -> nn.Module:
     return module
 
 
+PREFIXES = ("ACCELERATE_", "FSDP_", "PARALLELISM_CONFIG_", "MEGATRON_LM_", "FP8_", "PMI_", "OMPI_COMM_", "MV2_COMM_")
+
+
 @contextmanager
 def _recipe_alone() -> Iterator[None]:
-    """Nothing of accelerate's environment decides what a recipe does: only where a run is, not how it trains."""
+    """Nothing of accelerate's environment decides what a recipe does: only where a run is, not how it trains.
+
+    How many processes there are, genzoo.launch says; accelerate would also ask those that MPI leaves.
+    """
     places = ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE")
-    names = [name for name in os.environ if name.startswith("ACCELERATE_") and name not in places]
+    names = [name for name in os.environ if name.startswith(PREFIXES) and name not in places]
     hidden = {name: os.environ.pop(name) for name in names}
     try:
         yield

@@ -393,6 +393,15 @@ def test_members_that_point_outside_are_refused(tmp_path, name):
         prepare(zipped(tmp_path / "evil.zip", contents))
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_members_of_one_name_the_last_counts_and_the_others_are_said(tmp_path):
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
+        for name in ("a/1.png", "2.png", "a\\1.png", "2.png"):
+            archive.writestr(name, flat((1, 0, 0)))
+    tree = trees.Tree(tmp_path / "twice.zip", trees.SUFFIXES)
+    assert tree.names == ["2.png", "a/1.png"] and str(tree.passed_over) == "2 of a name that comes again"
+
+
 def test_bombs_are_refused(tmp_path, monkeypatch, less_than):
     monkeypatch.setattr(trees, "MAX_FILE_BYTES", 1 << 20)
     good = {"1.png": flat((1, 0, 0)), "2.png": flat((2, 0, 0))}
@@ -400,6 +409,10 @@ def test_bombs_are_refused(tmp_path, monkeypatch, less_than):
     assert bomb.stat().st_size < 10_000
     with pytest.raises(UserError, match=r"its member '3.png' unpacks to 5 MB, more than 1 MB"):
         prepare(bomb)
+    small = {**good, **{f"{k}.png": bytes(1 << 20) for k in range(3, 9)}}
+    monkeypatch.setattr(trees, "FREE_BYTES", 2 << 20)
+    with pytest.raises(UserError, match=r"refused: it unpacks to more than 100 times its size"):
+        prepare(zipped(tmp_path / "many.zip", small))
     # The same with a directory that lies about the size.
     content = bomb.read_bytes().replace(struct.pack("<I", 5 << 20), struct.pack("<I", 1000))
     (tmp_path / "liar.zip").write_bytes(content)

@@ -9,7 +9,7 @@ from genzoo import neighbors
 from genzoo.config import parse, part
 from genzoo.evaluation.extraction import Side
 from genzoo.evaluation.scorer import Measure, make_metric
-from genzoo.metrics import density_coverage, precision_recall
+from genzoo.metrics import density_coverage, kid, precision_recall
 from genzoo.metrics.kid import kernel_distance
 from genzoo.registry import METRICS
 
@@ -43,6 +43,14 @@ def test_kid_against_a_double_loop():
     expected = np.mean([kernel(x[i], x[j]) for i, j in off]) + np.mean([kernel(y[i], y[j]) for i, j in off])
     expected -= 2 * np.mean([kernel(x[i], y[j]) for i, j in pairs])
     assert kernel_distance(x, y, 1, 1000, seed=5)["value"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_kid_of_large_subsets_takes_no_more_memory(monkeypatch):
+    x, y = features(0, 70), features(1, 70, shift=0.3)
+    whole = kernel_distance(x, y, 3, 60, seed=5)
+    for held in (1, 60, 61 * 60, 7 * 60):
+        monkeypatch.setattr(kid, "MAX_HELD", held)
+        assert kernel_distance(x, y, 3, 60, seed=5)["value"] == pytest.approx(whole["value"], rel=1e-6)
 
 
 def test_kid_is_unbiased_seeded_and_its_standard_error_holds():

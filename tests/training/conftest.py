@@ -1,6 +1,10 @@
-"""A miniature model, objective and run; as a program, a run to kill: conftest.py FOLDER [KEY=JSON]."""
+"""A miniature model, objective and run; as a program, a run to kill: conftest.py FOLDER [KEY=JSON].
+
+With --each, one such run after the other, in a process of its own, for every line that comes in.
+"""
 
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -148,7 +152,15 @@ def images():
 
 
 if __name__ == "__main__":
-    settings = {key: json.loads(value) for key, value in (word.split("=") for word in sys.argv[2:])}
+    settings = {key: json.loads(value) for key, value in (word.split("=") for word in sys.argv[1:] if "=" in word)}
     torch.set_num_threads(1)
     sharding.LARGE = 1000  # so that one layer is gathered by itself
-    train_toy(Path(sys.argv[1]), resume=True, **settings)
+    for _ in sys.stdin if sys.argv[1] == "--each" else ():
+        if child := os.fork():
+            print(child, flush=True)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+            continue
+        sys.argv.pop(1)
+        break
+    if sys.argv[1] != "--each":
+        train_toy(Path(sys.argv[1]), resume=True, **settings)
