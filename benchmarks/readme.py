@@ -144,7 +144,24 @@ def posteriors() -> list[str]:
     ]
 
 
+def stage_two() -> list[str]:
+    """A step of learned samplers beside a bare loop's, and what a second process gains."""
+    found = read("stage_two.json")
+    rows = [
+        [name, f"{row['ms_a_step']['genzoo']:.0f}", f"{row['to_bare']:.2f}"] for name, row in found["steps"].items()
+    ]
+    gains = (f"{name} learns {row['times_faster']:.2f} times as fast" for name, row in found["processes"].items())
+    return [
+        f"`{found['command']}`",
+        "",
+        *markdown([found["device"], "ms a step", "of the bare loop"], rows),
+        "",
+        f"On two processes of one thread each {', '.join(gains)}.",
+    ]
+
+
 TABLES = {
+    "stage_two": stage_two,
     "posteriors": posteriors,
     "explorer": explorer,
     "speed": speed,
