@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from genzoo.errors import UserError
 from genzoo.evaluation.protocol import is_score
@@ -94,11 +95,12 @@ def _json(facts: Facts, name: str) -> dict | None:
 
 def _sound(facts: Facts, metrics: dict) -> dict:
     """Without the sections, and the scores, that are not of the kind that genzoo writes."""
-    kinds = {"scores": list, **dict.fromkeys(("train", "latent", "split", "protocol"), dict | None)}
+    kinds: dict[str, Any] = {"scores": list, **dict.fromkeys(("train", "latent", "split", "protocol"), dict | None)}
     kept = {key: value for key, value in metrics.items() if isinstance(value, kinds.get(key, object))}
     scores = kept.get("scores", [])
-    kept |= {"scores": [entry for entry in scores if is_score(entry)]} if scores else {}
-    if foreign := len(metrics) - len(kept) + len(scores) - len(kept.get("scores", [])):
+    sound = [entry for entry in scores if is_score(entry)]
+    kept |= {"scores": sound} if scores else {}
+    if foreign := len(metrics) - len(kept) + len(scores) - len(sound):
         facts.notes.append(f"{foreign} entries of metrics.json are not what genzoo writes and are left out")
     return kept
 
