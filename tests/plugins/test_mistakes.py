@@ -190,7 +190,8 @@ def test_what_an_extra_of_a_package_needs_is_not_what_it_needs(install, call):
 
 
 def test_two_files_claim_a_name(edited, call):
-    words = ("--plugin", edited(name="a.py"), "--plugin", edited(name="b.py"))
+    other = edited(("One dense layer.", "Another."), name="b.py")  # the same bytes are the same plugin
+    words = ("--plugin", edited(name="a.py"), "--plugin", other)
     assert_explained(validate(call, *words), r"mine is registered twice: by .*a\.py and by .*b\.py; rename one", call)
 
 
