@@ -1,5 +1,6 @@
 """The scores of a run: samplers fitted, images made and scored, panels and report drawn, metrics.json written."""
 
+import logging
 import os
 import shlex
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from genzoo.config import build
 from genzoo.data.store import Split
-from genzoo.errors import UserError
+from genzoo.errors import UserError, reason
 from genzoo.evaluation.drawing import write_panels
 from genzoo.evaluation.evaluate import evaluate
 from genzoo.evaluation.scorer import model_metrics
@@ -24,6 +25,8 @@ from genzoo.recipe import Recipe
 from genzoo.registry import OBJECTIVES
 from genzoo.run_folder import RunFolder
 from genzoo.stage_two import fit_samplers
+
+log = logging.getLogger("genzoo")
 
 
 def evaluate_run(folder: str | Path, overrides: tuple[str, ...] = (), plugins: Sequence[str] = ()) -> dict | None:
@@ -78,16 +81,18 @@ def score(
     """
     device = next(model.parameters()).device
     images = {name: split.images for name, split in splits.items()}
-    seed = recipe.evaluation_seed
-    samplers = parts.samplers
+    seed, samplers = recipe.evaluation_seed, parts.samplers
     kept = Kept(folder.path, recipe, {name: split.sha256 for name, split in splits.items()}, again)
     together = Work(device, recipe.evaluation.batch_size, processes=launch)
     skipped = fit_samplers(model, samplers, images, seed=seed, work=together, kept=kept)
     ready = {name: sampler for name, sampler in samplers.items() if name not in skipped}
     with launch.first("drawn"):
         if launch.is_main:
-            write_panels(model, ready, images[recipe.evaluation.reference], folder.path / "panels", seed=seed,
-                         device=device)  # fmt: skip
+            try:
+                write_panels(model, ready, images[recipe.evaluation.reference], folder.path / "panels", seed=seed,
+                             device=device)  # fmt: skip
+            except Exception as error:  # whatever a part does with it: the scores do not wait for pictures
+                log.warning("%s: not all pictures are drawn: %s", folder.path / "panels", reason(error))
     with shown() as report:
         together = replace(together, progress=report)
         made = evaluate(

@@ -62,26 +62,13 @@ def call(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture
 def pixels():
-    """Registers `features/pixels`: the mean grey levels of a grid of 2x2, enough for distances, and quick."""
-    import torch
-
-    import genzoo
+    """Registers `features/pixels`; its class, which counts from 0."""
     from genzoo.registry import FEATURES
+    from genzoo.testing.features import Pixels
 
-    class Pixels(torch.nn.Module):
-        class Config(genzoo.Config):
-            pass
-
-        dim, protocol, fetch = 4, {"weights_sha256": "none"}, lambda config: None
-
-        def __init__(self, config):
-            super().__init__()
-
-        def forward(self, images):
-            return torch.nn.functional.adaptive_avg_pool2d(images[:, :3].float().mean(dim=1), 2).flatten(1)
-
-    FEATURES.register("pixels")(Pixels)
-    yield
+    made = type("Pixels", (Pixels,), {})
+    FEATURES.register("pixels")(made)
+    yield made
     del FEATURES._by_code["pixels"]
 
 

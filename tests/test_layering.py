@@ -41,7 +41,7 @@ LAYERS = [
     ZOO,
     {"codes"},
     {"layers", "densities", "backbones", "extractors", "frechet", "neighbors"},
-    {"launch", "progress", "interpolation"},
+    {"launch", "progress", "interpolation", "numerics"},
     {"plugins", "owners", "options"},
     {"edits"},
     {"plugin_files", "recipe_file", "scaffold"},

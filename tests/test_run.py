@@ -153,6 +153,20 @@ def test_scores_outlast_a_scoring_that_fails_while_they_hold(finished, tmp_path,
     assert after.get("scores") == (before["scores"] if steps == 2 else None)
 
 
+def test_pictures_that_fail_cost_a_run_no_score(finished, tmp_path, monkeypatch, call, caplog):
+    def fails(*_, **__):
+        raise ValueError("no picture of this")
+
+    folder = shutil.copytree(finished, tmp_path / "run")
+    (folder / "metrics.json").unlink()
+    monkeypatch.setattr("genzoo.evaluation.drawing.panel", fails)
+    monkeypatch.setattr("genzoo.reports.pictures.draw", fails)
+    assert call("eval", folder)[0] == 0
+    assert "not all pictures are drawn: ValueError: no picture of this" in caplog.text
+    assert json.loads((folder / "metrics.json").read_text())["scores"]
+    assert "no picture of this" in (folder / "report.html").read_text()
+
+
 def test_resume_trains_on(finished, tmp_path, call):
     folder = shutil.copytree(finished, tmp_path / "run")
     code, out, err = call("run", folder / "recipe.yaml", "train.steps=3", "--out", folder, "--resume", "--json")

@@ -8,7 +8,25 @@ import click
 from genzoo.cli.options import as_json, plugin_option
 from genzoo.errors import UserError
 
-run_argument = click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+
+def run_argument(hub: bool = False):
+    """RUN: a run folder; with `hub` also a model of the Hugging Face Hub, fetched, as genzoo.load takes it."""
+
+    def place(context: click.Context, parameter: click.Parameter, value: str) -> Path:
+        if not value.startswith("hf://"):
+            return Path(value)
+        if not hub:
+            raise UserError(
+                f"{value}: `genzoo {context.info_name}` needs a run folder, and the Hub holds a model alone; "
+                "genzoo.load, reconstruct, encode and decode take it"
+            )
+        from genzoo import hub_folder
+
+        return hub_folder.fetch(value)
+
+    return click.argument("folder", metavar="RUN", callback=place, shell_complete=click.Path().shell_complete)
+
+
 part_option = click.option(
     "--part",
     "parts",
@@ -22,7 +40,7 @@ def _out(what: str):
 
 
 @click.command()
-@run_argument
+@run_argument(hub=True)
 @click.argument("images")
 @_out("Folder for the PNG files.")
 @part_option
@@ -32,6 +50,8 @@ def _out(what: str):
 @plugin_option
 def reconstruct(folder: Path, images: str, out: Path, parts: tuple, beside: bool, plugins: tuple) -> None:
     """Encode and decode images of your own: any folder, zip or file of images, an .npy or .npz, or DATASET:SPLIT.
+
+    RUN: a run folder, a folder of `genzoo export --to hf`, or hf://OWNER/NAME; encode and decode take these, too.
 
     They are turned upright and brought to the model's size: the centre of the model's proportions, resized.
     """
@@ -46,7 +66,7 @@ def reconstruct(folder: Path, images: str, out: Path, parts: tuple, beside: bool
 
 
 @click.command()
-@run_argument
+@run_argument(hub=True)
 @click.argument("images")
 @_out("The .npz file to write.")
 @plugin_option
@@ -64,7 +84,7 @@ def encode(folder: Path, images: str, out: Path, plugins: tuple) -> None:
 
 
 @click.command()
-@run_argument
+@run_argument(hub=True)
 @click.argument("latents", type=click.Path(path_type=Path))
 @_out("Folder for the PNG files.")
 @part_option
@@ -80,7 +100,7 @@ def decode(folder: Path, latents: Path, out: Path, parts: tuple, plugins: tuple)
 
 
 @click.command()
-@run_argument
+@run_argument()
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the pictures. [default: RUN/panels]")
 @click.option("--part", default="y", show_default=True, help="y, or a branch or map by name (y1, y2, sigma).")
 @plugin_option
@@ -97,7 +117,7 @@ def panels(folder: Path, out: Path | None, part: str, plugins: tuple) -> None:
 
 
 @click.command()
-@run_argument
+@run_argument()
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 @plugin_option
 def explore(folder: Path, opens: bool, plugins: tuple) -> None:
@@ -119,7 +139,7 @@ def explore(folder: Path, opens: bool, plugins: tuple) -> None:
 
 
 @click.command()
-@run_argument
+@run_argument()
 @click.option("--to", "target", type=click.Choice(["onnx", "torch", "hf"]), required=True, help="The form to write.")
 @click.option("--out", type=click.Path(path_type=Path), help="A new folder. [default: RUN/export/onnx, ...]")
 @click.option("--license", "licence", help="Of the weights, for --to hf, such as cc-by-4.0. [default: unknown]")

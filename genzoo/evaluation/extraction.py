@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from genzoo.budget import refuse
-from genzoo.evaluation.extractor import exact, is_released
+from genzoo.evaluation.extractor import is_released
 from genzoo.evaluation.images import Images
 from genzoo.evaluation.statistics import Known, cache_path, cached, write_statistics
 from genzoo.evaluation.work import ON_CPU, Work
 from genzoo.frechet import Statistics
+from genzoo.numerics import full_float32
 from genzoo.parts import Features
 
 log = logging.getLogger("genzoo")
@@ -90,7 +91,7 @@ def extract(
             for part, images in parts.items():
                 if (key, part) not in gathered:
                     gathered[key, part] = kept(num, dim)
-                with exact():
+                with full_float32(convolutions=True):  # statistics in the cache may come from a CPU
                     features = extractor(images.to(work.device))
                 gathered[key, part].add(index, features)
         done += len(parts["y"])

@@ -1,8 +1,6 @@
 """The feature extractor that a metric names, with a protocol that tells it from every other one."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -24,18 +22,6 @@ def make_extractor(config: Config, device: torch.device | str) -> Features:
     owner = FEATURES.entries[config.name].owner
     features.protocol = {**options, **({} if owner == "genzoo" else {"package": owner}), **features.protocol}
     return features
-
-
-@contextmanager
-def exact() -> Iterator[None]:
-    """float32 products, where a GPU or a notebook's setting takes fewer bits: cached statistics may come from a CPU."""
-    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with cudnn.flags(enabled=cudnn.enabled, deterministic=cudnn.deterministic, allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def is_released(name: str) -> bool:

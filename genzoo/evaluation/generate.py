@@ -12,6 +12,7 @@ from genzoo.budget import refuse
 from genzoo.errors import UserError
 from genzoo.evaluation.images import Spread, read
 from genzoo.evaluation.work import Work
+from genzoo.numerics import full_float32
 from genzoo.parts import Composition, Sampler, Shape
 from genzoo.progress import said_when_long
 
@@ -52,11 +53,12 @@ def protocol_of(sampler: Sampler | None) -> dict:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode, and afterwards as it was."""
+    """The model in eval mode and float32 products with all their bits, and afterwards as they were."""
     training = model.training
     model.eval()
     try:
-        yield
+        with full_float32():
+            yield
     finally:
         model.train(training)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from jinja2 import UndefinedError
 from PIL import Image
 
-from genzoo.errors import UserError
+from genzoo.errors import UserError, reason
 from genzoo.evaluation.branches import describe
 from genzoo.files import refuse_device
 from genzoo.reports import page
@@ -33,7 +33,7 @@ def report(
 ) -> Path:
     """Write RUN/report.html (or `out`) and return its path.
 
-    walls: draws what the model makes; a UserError that it raises is told on the page, which then shows the run's PNG
+    walls: draws what the model makes; what it raises is told on the page, which then shows the run's PNG
     files. floor: scores of real images; twin: the run of another model beside this one; plugins: files to be executed
     for the run. UserError where `folder` is no run, or its metrics.json is not one that genzoo wrote.
     """
@@ -42,9 +42,9 @@ def report(
     other = read(twin) if twin else None
     try:
         drawn = walls()
-    except UserError as error:
-        drawn = []
-        facts.notes.append(f"The model cannot be used here, so that only the run's own PNG files are shown: {error}")
+    except Exception as error:  # whatever a part does with it
+        drawn, told = [], error if isinstance(error, UserError) else reason(error)
+        facts.notes.append(f"The model cannot be used here, so that only the run's own PNG files are shown: {told}")
     try:
         page.write(path, "report.html", **_context(facts, drawn, floor, other))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, UndefinedError) as error:

@@ -50,7 +50,6 @@ class State:
         self.given, self.step = step, step
         self.done = self.saved = 0
         self.seconds = 0.0
-        torch.set_float32_matmul_precision("highest")  # whatever TORCH_ALLOW_TF32_CUBLAS_OVERRIDE or a notebook says
         with _recipe_alone():
             self._join(rows, resume)
             self._place(resume)
@@ -230,6 +229,10 @@ class State:
                     values[name] = moment.copy_(share_like(value, moment))
                 elif isinstance(value, Tensor) and value.numel() > max(1, parameters[i].numel()):
                     raise ValueError(f"{name} of weight {i} is {tuple(value.shape)}")
+        for group, saved in zip(self.optimizer.param_groups, optimizer["param_groups"], strict=True):
+            if odd := [key for key, v in saved.items() if key not in group and not isinstance(v, int | float | Tensor)]:
+                raise TypeError(f"the optimizer's {odd} are no numbers")
+            saved |= {key: value for key, value in group.items() if key != "params"}  # the recipe's
         self.optimizer.load_state_dict(optimizer)
         if state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])

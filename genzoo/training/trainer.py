@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from genzoo.errors import Interrupted, UserError, reason
+from genzoo.numerics import full_float32
 from genzoo.training import checkpoint
 from genzoo.training.config import TrainConfig
 from genzoo.training.log import Log, averages, last_epoch
@@ -31,6 +32,7 @@ log = logging.getLogger("genzoo")
 Panel = Callable[[nn.Module, int], "dict[str, Path] | None"]
 
 
+@full_float32()
 def train(
     step: Step,
     rows: np.ndarray,

@@ -50,33 +50,6 @@ def run(commands: list[list[str]], cli) -> dict:
     return {"outcome": outcome, "text": text[-3000:], "seconds": seconds, "megabytes": megabytes}
 
 
-def pixels() -> None:
-    """Features that cost nothing: mean grey levels of a grid of 2x2."""
-    from torch import nn
-
-    from genzoo.config import Config as Options
-    from genzoo.registry import FEATURES, Entry
-
-    class Pixels(nn.Module):
-        class Config(Options):
-            pass
-
-        dim = 4
-        protocol = {"weights_sha256": "none", "network": "pixels"}
-
-        def __init__(self, config):
-            super().__init__()
-
-        @classmethod
-        def fetch(cls, config):
-            pass
-
-        def forward(self, images):
-            return nn.functional.adaptive_avg_pool2d(images[:, :3].float().mean(dim=1), 2).flatten(1)
-
-    FEATURES._builtin["pixels"] = Entry("pixels", Pixels, "genzoo")
-
-
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -85,8 +58,10 @@ def main() -> None:
 
     from genzoo import budget, tracing
     from genzoo.cli import cli
+    from genzoo.registry import FEATURES, Entry
+    from genzoo.testing.features import Pixels
 
-    pixels()
+    FEATURES._builtin["pixels"] = Entry("pixels", Pixels, "genzoo")
     for module in (budget, tracing):  # a machine that small; what is held is then what was not refused
         module.memory = lambda: MAX_HELD
     for line in sys.stdin:

@@ -21,33 +21,12 @@ from torch import Tensor, nn
 
 import genzoo as package
 from genzoo.cli import cli
-from genzoo.config import Config
 from genzoo.errors import UserError, plain
 from genzoo.files import sha256
 from genzoo.registry import FEATURES, Entry
+from genzoo.testing.features import Pixels
 
 ROOT = Path(package.__file__).parent.parent
-
-
-class Pixels(nn.Module):
-    """Mean grey levels of a grid of 2x2: enough for distances, and quick."""
-
-    class Config(Config):
-        pass
-
-    dim = 4
-
-    def __init__(self, config):
-        super().__init__()
-        self.protocol = {"weights_sha256": "none", "network": "pixels"}
-
-    @classmethod
-    def fetch(cls, config):
-        pass
-
-    def forward(self, images):
-        grey = images[:, :3].float().mean(dim=1)
-        return nn.functional.adaptive_avg_pool2d(grey, 2).flatten(1)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -271,15 +250,6 @@ print("RESULT", compared())
 """
 
 
-class Wide(Pixels):
-    """More dimensions than there are images."""
-
-    dim = 64
-
-    def forward(self, images):
-        return images[:, :1].float().flatten(1)
-
-
 def compared():
     """JSON of this process, their number, and the scores that they make together."""
     from genzoo.evaluation.compare import compare
@@ -288,17 +258,14 @@ def compared():
     from genzoo.evaluation.work import Work
     from genzoo.launch import launched
 
-    own = {"pixels": Entry("pixels", Pixels, "genzoo"), "wide": Entry("wide", Wide, "genzoo")}
-    FEATURES._builtin.update(own)
-    try:
-        images = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)
-        sides = from_array("a", images[:33]), from_array("b", images[33:])
-        metrics = [{"name": name, "features": on} for name, on in (("fd", "pixels"), ("fd", "wide"), ("kid", "wide"))]
-        processes = launched()
-        options = {"allow_few": True, "work": Work(batch_size=5, processes=processes)}
-        scores = compare(*sides, EvaluationConfig(metrics=metrics).metrics, **options)
-    finally:
-        del FEATURES._builtin["wide"]
+    FEATURES._builtin["pixels"] = Entry("pixels", Pixels, "genzoo")
+    images = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)
+    sides = from_array("a", images[:33]), from_array("b", images[33:])
+    wide = {"name": "pixels", "side": 8}  # more dimensions than there are images
+    metrics = [{"name": name, "features": on} for name, on in (("fd", "pixels"), ("fd", wide), ("kid", wide))]
+    processes = launched()
+    options = {"allow_few": True, "work": Work(batch_size=5, processes=processes)}
+    scores = compare(*sides, EvaluationConfig(metrics=metrics).metrics, **options)
     return json.dumps([processes.rank, processes.num, [score["value"] for score in scores]])
 
 

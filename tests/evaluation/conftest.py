@@ -4,39 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from genzoo.config import Config
 from genzoo.parts import Composition
 from genzoo.registry import FEATURES, Entry
-
-
-@pytest.fixture
-def pixels():
-    """Registers `features/pixels`: 4 numbers an image, and counts the images that it is given."""
-
-    class Pixels(nn.Module):
-        class Config(Config):
-            gain: float = 1.0
-
-        dim = 4
-        num_seen = 0
-
-        def __init__(self, config):
-            super().__init__()
-            self.gain = config.gain
-            self.protocol = {"weights_sha256": "none"}
-
-        @classmethod
-        def fetch(cls, config):
-            pass
-
-        def forward(self, images):
-            type(self).num_seen += len(images)
-            corners = nn.functional.adaptive_avg_pool2d(images.float().mean(dim=1), 2)
-            return self.gain * corners.flatten(1)
-
-    FEATURES.register("pixels")(Pixels)
-    yield Pixels
-    del FEATURES._by_code["pixels"]
 
 
 @pytest.fixture

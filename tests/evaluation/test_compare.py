@@ -167,7 +167,7 @@ def test_images_of_many_sizes_share_the_batches_of_the_network(weights, tmp_path
 def test_statistics_are_made_once_for_the_same_content_and_protocol(tmp_path, released, monkeypatch):
     pixels = released
     monkeypatch.setenv("GENZOO_CACHE", str(tmp_path / "cache"))
-    protocol = {"name": "pixels", "gain": 1.0, "weights_sha256": "none"}
+    protocol = {"name": "pixels", "side": 2, "gain": 1.0, "weights_sha256": "none", "network": "pixels"}
     pixel_metric = EvaluationConfig(metrics=[{"name": "fd", "features": "pixels"}]).metrics
     a = write(tmp_path / "a", draw(0, 12, [(16, 16)]))
     b = write(tmp_path / "b", draw(1, 12, [(16, 16)]))

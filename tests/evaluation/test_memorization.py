@@ -1,41 +1,21 @@
 """Samplers that give training images back are told from those that do not, through the fit and the evaluation."""
 
 import numpy as np
-import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from genzoo.config import Config, build
+from genzoo.config import build
 from genzoo.densities import DiagonalGaussian, StandardNormal
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.evaluation.evaluate import evaluate
 from genzoo.evaluation.work import ON_CPU
 from genzoo.parts import Composition
-from genzoo.registry import FEATURES, SAMPLERS
+from genzoo.registry import SAMPLERS
 from genzoo.stage_two import fit_samplers
 
 IMAGES = (load_digits().images * 15).round().astype(np.uint8)[..., None]  # n 8 8 1
 SPLITS = {"train": IMAGES[:400], "test": IMAGES[400:500]}
-
-
-class Grey(nn.Module):
-    """The pixels themselves, as features."""
-
-    dim, protocol = 64, {"weights_sha256": "none"}
-
-    class Config(Config):
-        pass
-
-    def __init__(self, config):
-        super().__init__()
-
-    @classmethod
-    def fetch(cls, config):
-        pass
-
-    def forward(self, images):
-        return images.float().flatten(1)
 
 
 class Principal(nn.Module):
@@ -87,14 +67,7 @@ def learned(name, **options):
     return build(SAMPLERS, config, latent_shape=Principal.latent_shape)
 
 
-@pytest.fixture
-def grey():
-    FEATURES.register("grey")(Grey)
-    yield
-    del FEATURES._by_code["grey"]
-
-
-def test_copies_are_told_from_draws(grey):
+def test_copies_are_told_from_draws(pixels):
     samplers = {
         "copies": Copies(),
         "gmm": learned("gmm", num_components=400),  # a Gaussian for each image, of no width to speak of
@@ -104,7 +77,10 @@ def test_copies_are_told_from_draws(grey):
     model = Principal()
     assert not fit_samplers(model, samplers, SPLITS, seed=0, work=ON_CPU)
     config = EvaluationConfig(
-        metrics=[{"name": "memorization", "features": "grey"}], num_samples=200, num_reference=100, allow_few=True
+        metrics=[{"name": "memorization", "features": {"name": "pixels", "side": 8}}],
+        num_samples=200,
+        num_reference=100,
+        allow_few=True,
     )
     scores = evaluate(model, samplers, SPLITS, config, seed=0, work=ON_CPU)["scores"]
     assert all((score["reference"], score["num_reference"]) == ("train", 400) for score in scores)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -169,6 +170,21 @@ def test_what_is_pushed_is_loaded_by_its_address(call, trained, fake):
     assert fake.revision == "main"
     z = torch.randn(2, 3)
     assert torch.equal(model.decode(z).image, own.decode(z).image)
+
+
+def test_commands_take_an_address(call, trained, fake, tmp_path):
+    assert call("export", trained, "--to", "hf", "--out", "folder", "--push", "me/digits")[0] == 0
+    np.savez("z.npz", z=np.random.default_rng(0).normal(size=(2, 3)))
+    for run, out in (("hf://me/digits", "there"), (trained, "here")):
+        code, _, err = call("decode", run, "z.npz", "--out", out)
+        assert code == 0, err
+    for name in ("000000.png", "000001.png"):
+        assert (tmp_path / "there" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
+    code, _, err = call("panels", "hf://me/digits")
+    assert code == 2 and "`genzoo panels` needs a run folder" in err
+    for words in (["sample", "--num", "1", "--out", "x"], ["eval"], ["report"]):
+        code, _, err = call(words[0], "hf://me/digits", *words[1:])
+        assert code == 2 and "hf:/me/digits" in err, err
 
 
 def test_who_is_not_known_is_told_before_anything_is_written(call, trained, fake, tmp_path):

@@ -4,41 +4,15 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from genzoo.config import Config, build
+from genzoo.config import build
 from genzoo.densities import DiagonalGaussian
 from genzoo.errors import UserError
 from genzoo.evaluation.config import EvaluationConfig
 from genzoo.evaluation.evaluate import evaluate
 from genzoo.evaluation.work import ON_CPU
 from genzoo.parts import Composition
-from genzoo.registry import FEATURES, SAMPLERS
+from genzoo.registry import SAMPLERS
 from genzoo.stage_two import fit_samplers
-
-
-@pytest.fixture
-def pixels():
-    """Registers `features/pixels`: the image's own 4 numbers."""
-
-    @FEATURES.register("pixels")
-    class Pixels(nn.Module):
-        class Config(Config):
-            pass
-
-        dim = 4
-        protocol = {"weights_sha256": "none"}
-
-        def __init__(self, config):
-            super().__init__()
-
-        @classmethod
-        def fetch(cls, config):
-            pass
-
-        def forward(self, images):
-            return images.flatten(1).float()
-
-    yield
-    FEATURES.forget({"pixels"})
 
 
 class Identity(nn.Module):

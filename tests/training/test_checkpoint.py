@@ -193,3 +193,33 @@ def test_damaged_ones_beyond_it_never_push_a_whole_one_out(tmp_path, keep_best):
     checkpoint.save(tmp_path, 8, tensors, {"step": 8, "scalars": {"loss": 0}}, keep=1, keep_best=keep_best)
     assert steps(tmp_path) == ([5, 8] if keep_best else [8])
     assert checkpoint.newest(tmp_path).name == "step-00000008"
+
+
+def rewritten(path, change):
+    """The optimizer's groups of a checkpoint, changed, and digests that agree."""
+    state = json.loads((path / "state.json").read_text())
+    change([group["dict"] for group in dict(state["optimizer"]["dict"])["param_groups"]])
+    (path / "state.json").write_text(json.dumps(state))
+    files = [file for file in path.iterdir() if file.name != "manifest.json"]
+    (path / "manifest.json").write_text(json.dumps({file.name: sha256(file) for file in files}))
+
+
+def test_the_optimizers_settings_are_the_recipes_whatever_a_checkpoint_says(tmp_path, run):
+    whole, *_ = run(tmp_path / "whole", steps=6)
+    run(tmp_path / "half", steps=6, max_time=None, checkpoint_every=3, keep=2)
+    shutil.rmtree(tmp_path / "half" / "checkpoints" / "step-00000006")
+
+    def lie(groups):
+        for entry in (entry for group in groups for entry in group if entry[0] != "params"):
+            entry[1] = "x"
+
+    rewritten(tmp_path / "half" / "checkpoints" / "step-00000003", lie)
+    resumed, *_ = run(tmp_path / "half", steps=6, resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_what_no_optimizer_writes_is_no_checkpoint(tmp_path, run):
+    run(tmp_path, steps=3)
+    rewritten(tmp_path / "checkpoints" / "step-00000003", lambda groups: groups[0].append(["step", "x"]))
+    with pytest.raises(UserError, match=r"not what training writes .*step.* no number"):
+        run(tmp_path, steps=6, resume=True)

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from genzoo.errors import UserError
-from genzoo.evaluation.extractor import exact
+from genzoo.evaluation.generate import evaluating
 from genzoo.launch import LAUNCHER, launched
+from genzoo.numerics import full_float32
 
 PLACES = {"ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE"}  # where a run is
 REFUSED = {"ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM"}  # in words
@@ -47,13 +48,20 @@ def test_no_variable_of_accelerates_changes_a_training(tmp_path, run, monkeypatc
 
 def test_nothing_but_the_recipe_decides_how_exact_products_are(tmp_path, run):
     """A notebook's, or TORCH_ALLOW_TF32_CUBLAS_OVERRIDE's."""
+    seen = []
+
+    def look(*_):
+        seen.append(torch.get_float32_matmul_precision())
+
     torch.set_float32_matmul_precision("medium")
     try:
-        run(tmp_path / "run", steps=2)
-        assert torch.get_float32_matmul_precision() == "highest"
-        torch.set_float32_matmul_precision("medium")
-        with exact():
-            assert torch.get_float32_matmul_precision() == "highest"
+        run(tmp_path / "run", steps=2, panel_every=1, panel=look)
+        with full_float32(convolutions=True):
+            look()
+            assert not torch.backends.cudnn.allow_tf32
+        with evaluating(torch.nn.Identity()):
+            look()
+        assert seen == ["highest"] * 4
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
