@@ -66,7 +66,7 @@ def pixels():
     from genzoo.registry import FEATURES
     from genzoo.testing.features import Pixels
 
-    made = type("Pixels", (Pixels,), {})
+    made = type("Pixels", (Pixels,), {"num_seen": 0})
     FEATURES.register("pixels")(made)
     yield made
     del FEATURES._by_code["pixels"]
