@@ -63,7 +63,7 @@ LONG = {"parts.py": "the contracts of all kinds, which are read as one"}
 # and signals; the recipe with the contracts, names and refusals of its parts; the scores; run folder, prepared data and
 # fitted samplers; the parts that the recipe names; what holds them against the memory first. `fid`: contracts, names
 # and options of metrics and extractors; features and distances; reading image files; the command.
-RUN_LINES, REPORT_LINES, FID_LINES = 8_600, 1_180, 4_235
+RUN_LINES, REPORT_LINES, FID_LINES = 8_580, 1_180, 4_235
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

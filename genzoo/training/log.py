@@ -43,9 +43,10 @@ class Rows:
         self.names = [*terms, "grad_norm"]
         self._parts.append(torch.stack([term.detach().float() for term in terms.values()]))
 
-    def end_step(self, grad_norm: Tensor) -> Tensor:
-        """The step's row, on the device."""
-        row = torch.cat([torch.stack(self._parts).mean(0), grad_norm.detach().float().reshape(1)])
+    def end_step(self, grad_norm: Tensor | None) -> Tensor:
+        """The step's row, on the device; without a norm of its own, with that of the row before."""
+        norm = self._rows[-1][-1] if grad_norm is None else grad_norm.detach().float()
+        row = torch.cat([torch.stack(self._parts).mean(0), norm.reshape(1)])
         self._parts = []
         self._rows.append(row)
         return row

@@ -16,7 +16,6 @@ from genzoo.errors import UserError, reason
 from genzoo.files import read_json, write_json
 from genzoo.launch import leave_at_exit
 from genzoo.training import checkpoint
-from genzoo.training.average import Average
 from genzoo.training.config import TrainConfig
 from genzoo.training.feed import Feed
 from genzoo.training.log import Rows, truncate
@@ -142,8 +141,11 @@ class State:
 
             self.compilations = Compilations()
             self.wrapped.compile(mode=config.compile)
-        # Only now: DDP has put other tensors into the module.
-        self.average = None if average is None else Average(average, step.parts["model"], config.ema)
+        self.average = None
+        if average is not None:  # only now: DDP has put other tensors into the module
+            from genzoo.training.average import Average
+
+            self.average = Average(average, step.parts["model"], config.ema)
         # What a checkpoint holds, by the names of its files.
         self.modules = step.parts | ({"ema": self.average.model} if self.average else {})
 

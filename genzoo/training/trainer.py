@@ -161,17 +161,21 @@ class Trainer:
             f"stopped by {signals.received} after step {self.state.done}, which is saved; go on with: {self.again}"
         )
 
-    def _clip(self) -> Tensor:
+    def _clip(self) -> Tensor | None:
         """Clip the gradients where that is asked for; the model's and the objective's norm before it.
 
-        A term's own network is clipped by its own norm; one that is not finite makes the whole step so.
+        A term's own network is clipped by its own norm; one that is not finite makes the whole step so. None where no
+        step needs its norm and the line has one: reading all gradients once more takes time.
         """
+        config, scaler = self.config, self.state.accelerator.scaler
+        if self.state.rows and config.clip_grad_norm is None and config.on_nonfinite == "stop" and scaler is None:
+            return None
         self.state.accelerator.unscale_gradients()  # of fp16's loss scale
         norms = []
         for parameters in (self.state.parameters, *self.state.own_parameters):
             norms.append(total_norm([p.grad for p in parameters if p.grad is not None]))
-            if self.config.clip_grad_norm is not None:
-                nn.utils.clip_grads_with_norm_(parameters, self.config.clip_grad_norm, norms[-1])
+            if config.clip_grad_norm is not None:
+                nn.utils.clip_grads_with_norm_(parameters, config.clip_grad_norm, norms[-1])
         return norms[0] if len(norms) == 1 else torch.where(torch.stack(norms).isfinite().all(), norms[0], torch.nan)
 
     def _name_unused(self) -> None:
@@ -259,6 +263,9 @@ class Trainer:
 
     def _save(self) -> None:
         rows = self._read_rows()  # first of all: a step that is not finite is never saved
+        weights = [p.detach() for group in self.state.optimizer.param_groups for p in group["params"]]
+        if not total_norm(weights).isfinite():  # the gradients were not, and the loss was
+            raise UserError(f"the weights are not finite after step {self.state.done}: lower train.optimizer.lr")
         self.log.sync()
         self.state.save(self.seconds(), rows, averages(self.state.rows.names, rows) if rows else self._means)
 

@@ -13,6 +13,8 @@ from torch import nn
 
 from genzoo.errors import Interrupted, UserError
 from genzoo.training import checkpoint, signals
+from genzoo.training.average import Average
+from genzoo.training.checkpoint import newest
 from genzoo.training.preflight import planned_checkpoint_bytes
 from genzoo.training.trainer import Trainer
 
@@ -92,6 +94,27 @@ def test_equals_a_plain_loop(tmp_path, run, toy, images):
     )
 
 
+def test_a_long_average_reads_every_tenth_step():
+    """Of weights that rise by one a step: as far behind them as one that reads each, less half of ten steps."""
+    model, average = nn.Linear(1, 1), nn.Linear(1, 1)
+    exact, made = torch.zeros(()), Average(average, model, 0.99)
+    for tensor in [*model.parameters(), *average.parameters()]:
+        nn.init.zeros_(tensor)
+    for step in range(2000):
+        for tensor in model.parameters():
+            tensor.data += 1
+        before = average.weight.item()
+        made.update(step)
+        decay = min(0.99, (1 + step) / (10 + step))
+        exact = decay * exact + (1 - decay) * (step + 1)
+        if step < 100:
+            assert average.weight.item() == pytest.approx(exact.item())
+        elif (step + 1) % 10:
+            assert average.weight.item() == before
+    assert 2000 - exact == pytest.approx(99, abs=1)
+    assert 2000 - average.weight.item() == pytest.approx(99 - 4.5, abs=1)
+
+
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_panels_and_checkpoints_change_nothing(tmp_path, run, ema):
     def panel(module, step):
@@ -128,6 +151,37 @@ def test_nonfinite_stops_at_its_step_and_is_never_saved(tmp_path, run):
     with pytest.raises(UserError, match=r"step 8 is not finite.*there is no checkpoint yet"):
         run(tmp_path / "saved just then", poison=7, checkpoint_every=8, log_every=50)
     assert checkpoint.newest(tmp_path / "saved just then") is None
+
+
+def test_a_gradient_that_is_not_finite_under_a_loss_that_is(tmp_path, run, monkeypatch):
+    clip = Trainer._clip
+
+    def poisoned(self):
+        norm = clip(self)
+        if self.state.done == 6:
+            next(p for p in self.state.parameters if p.grad is not None).grad.fill_(torch.nan)
+        return norm
+
+    monkeypatch.setattr(Trainer, "_clip", poisoned)
+    with pytest.raises(UserError, match="the weights are not finite after step 7"):
+        run(tmp_path / "saved", checkpoint_every=7)
+    with pytest.raises(UserError, match="step 8 is not finite: loss nan"):
+        run(tmp_path / "trained")
+    assert not newest(tmp_path / "saved")
+
+
+def test_the_norm_is_of_each_step_where_it_is_needed_and_else_of_an_intervals_first(tmp_path, run):
+    each = {"each": {"clip_grad_norm": 1e9}, "skip": {"on_nonfinite": "skip"}, "first": {}}
+    norms = {name: [] for name in each}
+    for name, settings in each.items():
+        run(tmp_path / name, log_every=1, steps=8, ema=None, **settings)
+        norms[name] = [line["grad_norm"] for line in read_log(tmp_path / name)]
+    assert norms["each"] == norms["skip"] == norms["first"]
+    run(tmp_path / "four", log_every=4, steps=8, ema=None)
+    assert [line["grad_norm"] for line in read_log(tmp_path / "four")] == pytest.approx(norms["first"][::4])
+    run(tmp_path / "mean", log_every=4, steps=8, ema=None, clip_grad_norm=1e9)
+    means = [np.mean(norms["each"][:4]), np.mean(norms["each"][4:])]
+    assert [line["grad_norm"] for line in read_log(tmp_path / "mean")] == pytest.approx(means)
 
 
 def test_nonfinite_skips_the_step_and_goes_on(tmp_path, run):
