@@ -119,10 +119,10 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_headers_lie(name, stream, less_than):
     data, message = HOSTILE[name]
-    began = time.perf_counter()
+    began = time.process_time()
     with less_than(10), pytest.raises(BadTar, match=message):
         found(data, stream)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_a_packed_archive_unpacks_in_proportion():

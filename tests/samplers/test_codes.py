@@ -81,22 +81,28 @@ def test_pairs_come_as_often_as_they_should(name, options):
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
 @pytest.mark.parametrize("grid", [(3, 5), (2, 2, 3)])
 def test_the_cache_changes_no_draw(grid, positions):
-    """What is drawn with the keys and values kept is, bit for bit, what is drawn when all is computed anew."""
+    """What is drawn with the keys and values kept is, bit for bit, what is drawn when all is computed anew.
+
+    Logits differ in their last bits, by the shapes of the products: in float32 an image in many thousands differs, where
+    the number it is drawn by falls in between.
+    """
     sampler = make("autoregressive", grid, num_codes=50, positions=positions)
     with torch.no_grad():
         for parameter in sampler.parameters():  # far from uniform
             parameter.mul_(4)
     sampler.num_fit.fill_(1)
     sampler.eval()
-    drawn = sampler.sample(64, torch.Generator().manual_seed(3))
-    generator, codes = torch.Generator().manual_seed(3), torch.zeros(64, 0, dtype=torch.int64)
-    with torch.no_grad():
-        for n in range(sampler.length):
-            logits = sampler.network(
-                sampler._tokens(torch.nn.functional.pad(codes, (0, sampler.length - n))), causal=True
-            )
-            codes = torch.cat([codes, pick(logits[:, n], generator)[:, None]], 1)
-    assert torch.equal(drawn, sampler.on_grid(codes).float())
+    for dtype, num_equal in ((torch.float32, 63), (torch.float64, 64)):
+        sampler.to(dtype)
+        drawn = sampler.sample(64, torch.Generator().manual_seed(3))
+        generator, codes = torch.Generator().manual_seed(3), torch.zeros(64, 0, dtype=torch.int64)
+        with torch.no_grad():
+            for n in range(sampler.length):
+                logits = sampler.network(
+                    sampler._tokens(torch.nn.functional.pad(codes, (0, sampler.length - n))), causal=True
+                )
+                codes = torch.cat([codes, pick(logits[:, n].float(), generator)[:, None]], 1)
+        assert (drawn == sampler.on_grid(codes)).flatten(1).all(1).sum() >= num_equal
 
 
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
