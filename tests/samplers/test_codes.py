@@ -83,16 +83,17 @@ def test_pairs_come_as_often_as_they_should(name, options):
 def test_the_cache_changes_no_draw(grid, positions):
     """What is drawn with the keys and values kept is, bit for bit, what is drawn when all is computed anew.
 
-    Logits differ in their last bits, by the shapes of the products: in float32 an image in many thousands differs, where
-    the number it is drawn by falls in between.
+    Logits differ in their last bits, by the shapes of the products: weights are seeded, since in float32 a draw differs
+    where the number it is made by falls in between.
     """
+    torch.manual_seed(0)
     sampler = make("autoregressive", grid, num_codes=50, positions=positions)
     with torch.no_grad():
         for parameter in sampler.parameters():  # far from uniform
             parameter.mul_(4)
     sampler.num_fit.fill_(1)
     sampler.eval()
-    for dtype, num_equal in ((torch.float32, 63), (torch.float64, 64)):
+    for dtype in (torch.float32, torch.float64):
         sampler.to(dtype)
         drawn = sampler.sample(64, torch.Generator().manual_seed(3))
         generator, codes = torch.Generator().manual_seed(3), torch.zeros(64, 0, dtype=torch.int64)
@@ -102,7 +103,7 @@ def test_the_cache_changes_no_draw(grid, positions):
                     sampler._tokens(torch.nn.functional.pad(codes, (0, sampler.length - n))), causal=True
                 )
                 codes = torch.cat([codes, pick(logits[:, n].float(), generator)[:, None]], 1)
-        assert (drawn == sampler.on_grid(codes)).flatten(1).all(1).sum() >= num_equal
+        assert torch.equal(drawn, sampler.on_grid(codes).to(drawn.dtype))
 
 
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
