@@ -33,9 +33,10 @@ def check_optimizer(config: OptimizerConfig) -> None:
         raise UserError(f"train.optimizer.betas: {config.name} takes {info.num_betas} values, not {len(config.betas)}")
 
 
-def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+def make_optimizer(module: nn.Module, config: OptimizerConfig, *, compiled: bool = False) -> torch.optim.Optimizer:
     """The optimizer of all trainable parameters, in its fused form where the class has one.
 
+    kron hands functions of its own to torch.compile, which takes a CPU half a minute: it may where `compiled` is true.
     Those that a part asks to be trained in a way of its own (`param_groups`, see genzoo.parts.Term) are groups of their
     own, after the others.
     """
@@ -48,6 +49,10 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Op
     if fused is not None and devices <= {"cpu", "cuda"}:
         options["fused"] = True
     optimizer = create_optimizer_v2(module, opt=config.name, lr=config.lr, weight_decay=config.weight_decay, **options)
+    if not compiled:
+        for name, value in list(vars(optimizer).items()):
+            if callable(value):
+                setattr(optimizer, name, inspect.unwrap(value))
     for group in own_groups(module):
         ids = set(map(id, group["params"]))
         for known in optimizer.param_groups:

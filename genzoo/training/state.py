@@ -117,7 +117,7 @@ class State:
             self.sharding.shard(step)
             if average is not None:
                 self.sharding.shard(average)
-        optimizer = make_optimizer(step, config.optimizer)
+        optimizer = make_optimizer(step, config.optimizer, compiled=config.compile != "off")
         self.schedule = make_schedule(optimizer, config.schedule, config.optimizer.lr, config.steps)
         groups = [list(group["params"]) for group in own_groups(step)]
         if self.sharding and groups:

@@ -36,6 +36,14 @@ def test_fused_where_there_is_one():
     assert "fused" not in make_optimizer(module, OptimizerConfig(name="lamb")).param_groups[0]
 
 
+def test_nothing_is_compiled_unasked():
+    def compiled(**options):
+        optimizer = make_optimizer(nn.Linear(2, 2), OptimizerConfig(name="kron"), **options)
+        return [name for name, value in vars(optimizer).items() if hasattr(value, "__wrapped__")]
+
+    assert compiled(compiled=True) and not compiled()
+
+
 def rates(config, steps=100, lr=2.0):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=lr)
     schedule = make_schedule(optimizer, ScheduleConfig.model_validate(config), lr, steps)
