@@ -137,7 +137,7 @@ class Page:
         if self.stale:
             said += f" {len(self.stale)} more are of an earlier form of the study and do not count."
         command = shlex.join(["genzoo", "study", self.path.name])
-        about = f"{said} `{command}` makes the others, `{command} --table` this page, from the facts of each run."
+        about = f"{said} `{command}` makes them, `{command} --table` this page, from the facts of each run."
         return ["## How the numbers were made", "", about, "", f"{intervals.METHOD} {BOLD}"]
 
     def write(self) -> list[Path]:

@@ -36,9 +36,8 @@ def check_optimizer(config: OptimizerConfig) -> None:
 def make_optimizer(module: nn.Module, config: OptimizerConfig, *, compiled: bool = False) -> torch.optim.Optimizer:
     """The optimizer of all trainable parameters, in its fused form where the class has one.
 
-    kron hands functions of its own to torch.compile, which takes a CPU half a minute: it may where `compiled` is true.
     Those that a part asks to be trained in a way of its own (`param_groups`, see genzoo.parts.Term) are groups of their
-    own, after the others.
+    own, after the others. Only where `compiled`, kron has functions of its own compiled: half a minute of a CPU.
     """
     from timm.optim import create_optimizer_v2, get_optimizer_class
 
@@ -49,10 +48,8 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig, *, compiled: bool
     if fused is not None and devices <= {"cpu", "cuda"}:
         options["fused"] = True
     optimizer = create_optimizer_v2(module, opt=config.name, lr=config.lr, weight_decay=config.weight_decay, **options)
-    if not compiled:
-        for name, value in list(vars(optimizer).items()):
-            if callable(value):
-                setattr(optimizer, name, inspect.unwrap(value))
+    plain = {name: inspect.unwrap(value) for name, value in vars(optimizer).items() if callable(value)}
+    vars(optimizer).update({} if compiled else plain)
     for group in own_groups(module):
         ids = set(map(id, group["params"]))
         for known in optimizer.param_groups:
