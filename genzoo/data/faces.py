@@ -25,7 +25,8 @@ Array = np.ndarray
 class Faces:
     """Colour portraits: pose, skin, hair, eyes, brows, mouth, beard, glasses, clothes, light and background vary.
 
-    Every picture follows from the seed, the split and its index alone.
+    Every picture follows from the seed, the split and its index alone, but for single pixels, a level apart, on another
+    kind of processor (NumPy's sines and powers of float32 differ in their last bits).
     """
 
     class Config(Config):
